@@ -1,0 +1,3 @@
+//! an OCI runtime with the command line of runc.
+
+fn main() {}

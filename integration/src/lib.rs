@@ -1,0 +1,1 @@
+//! black-box tests against real containerd and real kernels.

@@ -1,0 +1,1 @@
+//! the wire types of containerd, generated.

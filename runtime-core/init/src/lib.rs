@@ -1,0 +1,2 @@
+//! The script.
+#![no_std]

@@ -1,0 +1,25 @@
+//! `linux.resources` as a list of writes into control files, and a device program. Pure.
+//! It neither knows where hierarchies are mounted nor whether a file exists: the one writer is `runtime_core::cgroup`.
+
+/// The limits of a control group, in the order they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Writes into control files.
+    pub writes: Vec<Write>,
+    /// On cgroup v2, the eBPF device program (`BPF_PROG_TYPE_CGROUP_DEVICE` instructions, native endian); on v1 the
+    /// rules are writes to `devices.deny` and `devices.allow`.
+    pub device_program: Option<Vec<u8>>,
+}
+
+/// One write into one control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The controller whose hierarchy holds the file (`memory`); ignored on v2, where there is one hierarchy.
+    pub controller: &'static str,
+    /// File name in the container's cgroup: `memory.max`.
+    pub file: String,
+    /// What is written, in one `write(2)`.
+    pub value: String,
+    /// The field it comes from, for errors: `linux.resources.memory.limit`.
+    pub field: &'static str,
+}

@@ -1,0 +1,89 @@
+//! The one error that leaves the core: a [`Kind`] to branch on, and a chain of "while doing what to what" for people.
+//! It neither logs nor knows status codes or exit codes; the faces map [`Kind`] to theirs.
+
+use std::fmt;
+
+/// What a caller can branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The specification, or an argument, cannot be honoured.
+    Invalid,
+    /// There is no such container, process or program.
+    NotFound,
+    /// There is one of that name already.
+    Exists,
+    /// The container is not in a state that allows it.
+    State,
+    /// The process has already ended.
+    Finished,
+    /// The program of a process cannot be executed: not found, not executable, a directory.
+    Program,
+    /// This host or this version of tare cannot do it.
+    Unsupported,
+    /// It took longer than it may.
+    Timeout,
+    /// The kernel refused.
+    System,
+}
+
+/// A failure of the core.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    errno: Option<rustix::io::Errno>,
+}
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), errno: None }
+    }
+
+    /// The kernel refused `what` ("mkdir /sys/fs/cgroup/x") with `errno`.
+    pub fn system(what: impl fmt::Display, errno: rustix::io::Errno) -> Self {
+        Self { kind: Kind::System, message: format!("{what}: {}", name(errno)), errno: Some(errno) }
+    }
+
+    /// The same error, met while doing `what`.
+    #[must_use]
+    pub fn during(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// What a caller can branch on.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The errno at the bottom, if the kernel refused.
+    #[must_use]
+    pub fn errno(&self) -> Option<rustix::io::Errno> {
+        self.errno
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<tare_plan::Refusal> for Error {
+    fn from(refusal: tare_plan::Refusal) -> Self {
+        Self::new(Kind::Invalid, format!("config.json: {refusal}"))
+    }
+}
+
+/// The kernel's words for an errno, as libc's strerror has them in lower case: clients match "no such file or
+/// directory" and "permission denied".
+fn name(errno: rustix::io::Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}

@@ -1,0 +1,86 @@
+//! A process of a container, owned by its pidfd. There is no map from numbers to processes and no SIGCHLD: whoever
+//! holds a [`Process`] polls its pidfd, and reaps exactly that child.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::Error;
+
+/// What a process is given as its standard streams.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Three descriptors; `None` is /dev/null, opened inside the container.
+    Streams {
+        /// Read by the process as 0.
+        stdin: Option<OwnedFd>,
+        /// Written by the process as 1.
+        stdout: Option<OwnedFd>,
+        /// Written by the process as 2.
+        stderr: Option<OwnedFd>,
+    },
+    /// A new terminal of the container's own devpts; its master comes back in [`Process::console`].
+    Terminal,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It called `exit` with this code.
+    Code(u8),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The number that containerd and shells use: the code, or 128 + signal.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Code(code) => u32::from(code),
+            Self::Signal(signal) => 128 + signal.unsigned_abs(),
+        }
+    }
+}
+
+/// A child of this process. Dropping it neither kills nor reaps the child.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    console: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Its number in this process's pid namespace. For people and events; signals go through the pidfd.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Takes the terminal's master, once.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// Sends `signal` (1 to 64).
+    ///
+    /// # Errors
+    /// [`crate::Kind::Finished`] when it has ended.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        let _ = signal;
+        unimplemented!()
+    }
+
+    /// Reaps it: `None` while it still runs. The pidfd is readable once it has ended.
+    ///
+    /// # Errors
+    /// `waitid(2)` failing, or the child having been reaped already.
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>, Error> {
+        unimplemented!()
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}

@@ -1,0 +1,3 @@
+//! containerd shim v2 over the runtime core.
+
+fn main() {}
