@@ -1,0 +1,56 @@
+# tare. `make run` shows a container, `make test` tests everything; both install what they need.
+
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+
+# The binaries that are shipped need nothing of the host. The flags are for them alone: with --target, build scripts and
+# tests are built as usual.
+host = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+shim = TARE_SHIM=$(CARGO_TARGET_DIR)/$(host)/release/containerd-shim-tare-v2
+
+.PHONY: help run build test check audit bench peers setup clean
+
+help:
+	@echo 'make run      install what is needed, build, run a container through a private containerd'
+	@echo 'make test     unit tests, laws, integration tests against every containerd that is there'
+	@echo 'make check    formatting, lints, documentation, laws'
+	@echo 'make audit    licences, advisories and duplicates of the dependencies'
+	@echo 'make bench    tare beside runc and crun, as a table'
+	@echo 'make build    the two binaries, static: target/<host>/release'
+	@echo 'make peers    unpack newer containerd, runc and crun into .cache/peers'
+	@echo 'make clean    remove what was built'
+
+run: build
+	$(shim) cargo run --quiet --locked -p integration --bin showcase
+
+build: setup
+	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
+
+test: build peers
+	$(shim) cargo test --locked --workspace
+	$(shim) scripts/each-peer cargo test --locked --workspace --test '*'
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	cargo test --locked --quiet -p tidy
+
+audit:
+	scripts/audit
+
+bench: build peers
+	scripts/setup bench
+	$(shim) cargo run --quiet --locked --release -p integration --bin bench
+
+# A test run without peers is a smaller test run, not a failed one.
+peers:
+	scripts/peers || echo 'peers: none unpacked; the tests run against the installed containerd only'
+
+setup:
+	@scripts/setup
+
+clean:
+	cargo clean
