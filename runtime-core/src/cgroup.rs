@@ -1,4 +1,59 @@
-//! Control groups.
+//! Control groups: where a container's cgroup is, making it, ruling it, reading it, taking it away.
+//!
+//! A [`Cgroup`] is data: it says which directories belong to the container in every mounted hierarchy, it is part of the
+//! record on disk before the first of them exists, and every verb works from it alone. Nothing here decides a limit:
+//! that is `tare_plan::resources`. Paths are the host's, below trusted mount points; no path comes from a container.
+//!
+//! Placement is not here either: [`Entrance`] hands out descriptors, and the stub writes `0` to the version 1 `tasks`
+//! files or is born in the version 2 directory. `cgroup.procs` is never written (9 ms of RCU grace period each time).
+
+mod file;
+mod freeze;
+mod kill;
+mod layout;
+mod make;
+mod write;
+
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tare_plan::CgroupLayout;
+
+use crate::{Error, Kind};
+
+pub use freeze::State;
+pub use layout::layout;
+
+/// Where a container's cgroup is: one directory in each mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// The version 1 hierarchies; empty on a host that has cgroup v2 alone.
+    legacy: Vec<Place>,
+    /// The version 2 hierarchy, alone or beside the others ("hybrid").
+    unified: Option<Place>,
+}
+
+/// The container's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// The controllers of the hierarchy; on v2, those to enable for the container.
+    controllers: Vec<String>,
+    /// Where the hierarchy is mounted.
+    mountpoint: PathBuf,
+    /// The container's directory: below the mount point, never the mount point itself.
+    directory: PathBuf,
+}
+
+/// Descriptors by which a process enters the cgroup.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The `tasks` file of each version 1 hierarchy, open for writing: a single-threaded process that writes `0` to
+    /// each has moved itself.
+    pub tasks: Vec<OwnedFd>,
+    /// The version 2 directory, for `CLONE_INTO_CGROUP`.
+    pub unified: Option<OwnedFd>,
+}
 
 /// A descriptor that becomes readable when the kernel has killed something for lack of memory.
 #[derive(Debug)]
@@ -7,3 +62,54 @@ pub struct OomWatch {}
 /// What a container has used.
 #[derive(Debug)]
 pub struct Stats {}
+
+impl Cgroup {
+    /// The directories of the cgroup `path` (absolute below every mount point). No side effect.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a path that is not clean, and for the top of the hierarchy: everything on the host would be
+    /// killed and limited with the container.
+    pub fn plan(layout: &CgroupLayout, path: &Path) -> Result<Self, Error> {
+        let mut parts = path.components();
+        let clean = parts.next() == Some(Component::RootDir) && parts.all(|part| matches!(part, Component::Normal(_)));
+        if !clean || path == Path::new("/") {
+            return Err(Error::new(Kind::Invalid, format!("cgroup path {path:?}: must be absolute, clean and not /")));
+        }
+        let place = |mountpoint: &Path, controllers: &[String]| Place {
+            controllers: controllers.to_vec(),
+            mountpoint: mountpoint.to_path_buf(),
+            directory: mountpoint.join(path.strip_prefix("/").unwrap_or(path)),
+        };
+        Ok(match layout {
+            CgroupLayout::Unified { mountpoint, controllers } => {
+                Self { legacy: Vec::new(), unified: Some(place(mountpoint, controllers)) }
+            }
+            CgroupLayout::Legacy { hierarchies, unified } => Self {
+                legacy: hierarchies.iter().map(|one| place(&one.mountpoint, &one.controllers)).collect(),
+                unified: unified.as_deref().map(|mountpoint| place(mountpoint, &[])),
+            },
+        })
+    }
+
+    /// Every directory of the container, the version 2 one last.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.legacy.iter().chain(self.unified.as_ref())
+    }
+
+    /// The directory that holds the files of `controller`: on v2 there is one for all.
+    fn directory_of(&self, controller: &str) -> Option<&Path> {
+        if self.legacy.is_empty() {
+            return self.unified.as_ref().map(|place| place.directory.as_path());
+        }
+        let place = self.legacy.iter().find(|place| place.controllers.iter().any(|name| name == controller));
+        place.map(|place| place.directory.as_path())
+    }
+
+    /// The directory in which the container's processes are listed: the one `cgroup.kill` acts on where there is one.
+    fn home(&self) -> Option<&Path> {
+        let unified = self.unified.as_ref().map(|place| place.directory.as_path());
+        unified
+            .or_else(|| self.directory_of("freezer"))
+            .or_else(|| self.legacy.first().map(|one| one.directory.as_path()))
+    }
+}

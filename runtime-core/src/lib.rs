@@ -6,6 +6,7 @@
 mod container;
 mod error;
 mod process;
+mod sys;
 
 pub mod cgroup;
 

@@ -1,0 +1,102 @@
+//! The one writer: performs the list of `tare_plan::resources` in a cgroup. It decides nothing; every rule it follows is
+//! in the list, or is the one about order below.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use tare_plan::resources::{Absent, Resources, Write};
+
+use super::{Cgroup, file};
+use crate::{Error, Kind, sys};
+
+/// The control file written last, kept open: a version 1 device list is a dozen writes into one file.
+struct Open {
+    path: PathBuf,
+    file: OwnedFd,
+}
+
+impl Cgroup {
+    /// Writes the limits, to a new cgroup or as an update.
+    ///
+    /// The kernel checks some values against others that are written later (`memory.limit_in_bytes` against the old
+    /// `memsw`, a period against the old quota), so what it calls invalid is tried once more after all the others.
+    ///
+    /// # Errors
+    /// The first write that was refused: its field, file, value and errno.
+    pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
+        let mut open = None;
+        let mut again = Vec::new();
+        for write in &resources.writes {
+            match self.perform(write, &mut open) {
+                Err(error) if error.errno() == Some(Errno::INVAL) => again.push(write),
+                outcome => outcome?,
+            }
+        }
+        for write in again {
+            self.perform(write, &mut open)?;
+        }
+        resources.device_program.as_deref().map_or(Ok(()), |program| self.filter_devices(program))
+    }
+
+    fn perform(&self, write: &Write, open: &mut Option<Open>) -> Result<(), Error> {
+        let directory = self.directory_of(write.controller).ok_or_else(|| {
+            Error::new(Kind::Unsupported, format!("no {} hierarchy is mounted", write.controller)).during(&write.field)
+        })?;
+        if let Some(floor) = write.floor {
+            refuse_below(&directory.join(floor), &write.value).map_err(|error| error.during(&write.field))?;
+        }
+        let path = directory.join(&write.file);
+        let refused = |path: &Path, value: &str, errno| {
+            Error::system(format_args!("{}: write {value} to {}", write.field, path.display()), errno)
+        };
+        match put(&path, &write.value, open) {
+            Err(Errno::NOENT) => match &write.absent {
+                Absent::PassOver => Ok(()),
+                Absent::Instead { file, value } => {
+                    let path = directory.join(file);
+                    put(&path, value, open).map_err(|errno| refused(&path, value, errno))
+                }
+                Absent::Refuse => Err(refused(&path, &write.value, Errno::NOENT)),
+            },
+            outcome => outcome.map_err(|errno| refused(&path, &write.value, errno)),
+        }
+    }
+
+    /// Attaches the device program in place of an earlier one: a list replaces a list.
+    fn filter_devices(&self, program: &[u8]) -> Result<(), Error> {
+        const FIELD: &str = "linux.resources.devices";
+        let Some(place) = &self.unified else {
+            return Err(Error::new(Kind::Unsupported, format!("{FIELD}: no cgroup2 hierarchy is mounted")));
+        };
+        let problem = |what: &str, errno| {
+            Error::system(format_args!("{FIELD}: {what} the device program of {}", place.directory.display()), errno)
+        };
+        let directory = file::open(&place.directory, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|errno| problem("find the cgroup for", errno))?;
+        let before = sys::bpf::device_programs(directory.as_fd()).map_err(|errno| problem("list", errno))?;
+        let loaded = sys::bpf::load_device_program(program).map_err(|errno| problem("load", errno))?;
+        sys::bpf::attach_device_program(directory.as_fd(), loaded.as_fd(), before.first().map(AsFd::as_fd))
+            .map_err(|errno| problem("attach", errno))
+    }
+}
+
+/// One `write(2)` into a control file.
+fn put(path: &Path, value: &str, open: &mut Option<Open>) -> Result<(), Errno> {
+    if open.as_ref().is_none_or(|open| open.path != path) {
+        *open = Some(Open { path: path.to_path_buf(), file: file::open(path, OFlags::WRONLY)? });
+    }
+    open.as_ref().map_or(Err(Errno::BADF), |open| rustix::io::write(&open.file, value.as_bytes()).map(drop))
+}
+
+/// Refuses a limit below what is used already (`checkBeforeUpdate`): the kernel would kill to get there.
+fn refuse_below(path: &Path, value: &str) -> Result<(), Error> {
+    let Ok(value) = value.parse::<u64>() else { return Ok(()) };
+    let text = file::read(path)?.unwrap_or_default();
+    let used: u64 = text.trim().parse().map_err(|_| file::garbled(path, &text))?;
+    if value < used {
+        return Err(Error::new(Kind::Invalid, format!("{value} is below {}, {used}", path.display())));
+    }
+    Ok(())
+}
