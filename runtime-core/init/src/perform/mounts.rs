@@ -1,0 +1,160 @@
+//! Ops on mounts. Every path inside the container is resolved here and nowhere else, under a root descriptor and once:
+//! what was found is a descriptor from then on (CVE-2021-30465, CVE-2024-45310).
+
+use core::ffi::CStr;
+
+use super::{AtStep, Done, Failure};
+use crate::script::{Strings, make};
+use crate::sys::{self, AT_RECURSIVE, Answer, Errno, OPEN_TREE_CLONE, flag};
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+/// The container's own view of a path, with no way through another process's `/proc` links.
+const INSIDE: u64 = flag::RESOLVE_IN_ROOT | flag::RESOLVE_NO_MAGICLINKS;
+/// One step down from a directory that is held open.
+const STEP: u64 = flag::RESOLVE_BENEATH | flag::RESOLVE_NO_SYMLINKS;
+
+pub(super) fn reach(recursive: u32) -> u32 {
+    if recursive == 0 { 0 } else { AT_RECURSIVE }
+}
+
+/// Finds a path inside `root`; what is absent is made, step by step, below directories that are held open.
+pub(super) fn target(root: i32, path: &CStr, wanted: u32) -> Answer<i32> {
+    let resolve = if wanted & make::PLAIN == 0 { INSIDE } else { INSIDE | flag::RESOLVE_NO_SYMLINKS };
+    match sys::openat2(root, path, flag::O_PATH, 0, resolve) {
+        Err(Errno::ENOENT) if wanted & !make::PLAIN != make::NOTHING => make_path(root, path, wanted, resolve),
+        other => other,
+    }
+}
+
+/// Walks down the path: what exists is followed as the container would, the rest is made.
+fn make_path(root: i32, path: &CStr, wanted: u32, resolve: u64) -> Answer<i32> {
+    let bytes = path.to_bytes();
+    let mut above = sys::openat2(root, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, resolve)?;
+    let mut start = 0;
+    while start < bytes.len() {
+        let length = bytes.iter().skip(start).position(|byte| *byte == b'/').unwrap_or(bytes.len() - start);
+        let end = start + length;
+        if length > 0 {
+            let last = bytes.iter().skip(end).all(|byte| *byte == b'/');
+            let kind = if last { wanted & !make::PLAIN } else { make::DIRECTORY };
+            let found = step_down(root, above, (bytes, start, end), kind, resolve)?;
+            sys::close(above)?;
+            above = found;
+        }
+        start = end + 1;
+    }
+    Ok(above)
+}
+
+/// One component: found from the root if it is there (it may be a link), made below `above` if it is not.
+fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, resolve: u64) -> Answer<i32> {
+    let (bytes, start, end) = part;
+    let mut so_far = [0; 4096];
+    let so_far = c_string(&mut so_far, bytes.get(..end))?;
+    match sys::openat2(root, so_far, flag::O_PATH, 0, resolve) {
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    let mut name = [0; 256];
+    let name = c_string(&mut name, bytes.get(start..end))?;
+    let made = if kind == make::FILE {
+        let flags = flag::O_CREAT | flag::O_EXCL | flag::O_NOFOLLOW | flag::O_RDONLY;
+        sys::openat2(above, name, flags, 0o644, STEP).and_then(sys::close)
+    } else {
+        sys::mkdirat(above, name, 0o755)
+    };
+    match made {
+        // Someone else made it in the meantime, or it is a dangling link: the lookup below, which follows none, tells.
+        Ok(()) | Err(Errno::EEXIST) => sys::openat2(above, name, flag::O_PATH | flag::O_NOFOLLOW, 0, STEP),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn c_string<'a>(buffer: &'a mut [u8], bytes: Option<&[u8]>) -> Answer<&'a CStr> {
+    let bytes = bytes.ok_or(Errno::EINVAL)?;
+    buffer.get_mut(..bytes.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
+    CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::ENAMETOOLONG)
+}
+
+/// A new file system, mounted nowhere. Steps: 1 its kind, 2 a parameter, 3 making it, 4 its mount.
+pub(super) fn filesystem(kind: &CStr, source: &CStr, parameters: Strings<'_>, attributes: u64) -> Result<i32, Failure> {
+    let fs = sys::fsopen(kind).at(1)?;
+    if !source.is_empty() {
+        sys::fsconfig_string(fs, c"source", source).at(2)?;
+    }
+    let mut strings = parameters.iter();
+    while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+        if value.is_empty() { sys::fsconfig_flag(fs, key) } else { sys::fsconfig_string(fs, key, value) }.at(2)?;
+    }
+    sys::fsconfig_create(fs).at(3)?;
+    let tree = sys::fsmount(fs, attributes).at(4)?;
+    sys::close(fs)?;
+    Ok(tree)
+}
+
+/// Hides a path behind an empty file or directory. What is absent needs no hiding.
+pub(super) fn mask(root: i32, path: &CStr, trees: [i32; 2], attached: &mut [i32; 2]) -> Done {
+    let Some(found) = present(root, path)? else { return Ok(()) };
+    let directory = usize::from(sys::fstat(found).at(2)?.mode & flag::S_IFMT == flag::S_IFDIR);
+    let ([file, folder], [file_done, folder_done]) = (trees, attached);
+    let (tree, done) = if directory == 1 { (folder, folder_done) } else { (file, file_done) };
+    if *done == tree {
+        let copy = sys::open_tree(tree, c"", OPEN_TREE_CLONE).at(3)?;
+        sys::move_mount(copy, found).at(4)?;
+        sys::close(copy)?;
+    } else {
+        sys::move_mount(tree, found).at(4)?;
+        *done = tree;
+    }
+    Ok(sys::close(found)?)
+}
+
+/// Makes a path read-only: a read-only clone of it, with all below, goes on top in one move, so that there is no moment
+/// at which it is there and writable.
+pub(super) fn seal(root: i32, path: &CStr) -> Done {
+    let Some(found) = present(root, path)? else { return Ok(()) };
+    let tree = sys::open_tree(found, c"", OPEN_TREE_CLONE | AT_RECURSIVE).at(2)?;
+    sys::mount_setattr(tree, AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0).at(3)?;
+    sys::move_mount(tree, found).at(4)?;
+    sys::close(tree)?;
+    Ok(sys::close(found)?)
+}
+
+fn present(root: i32, path: &CStr) -> Result<Option<i32>, Failure> {
+    match target(root, path, make::NOTHING) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        other => other.map(Some).at(1),
+    }
+}
+
+/// Makes `root`, which is attached over `/`, the root of the namespace. The old root ends up on top of it and is
+/// dropped; it is a slave by now, so the host's mounts stay.
+pub(super) fn pivot(root: i32) -> Done {
+    sys::fchdir(root).at(1)?;
+    sys::pivot_root_here().at(2)?;
+    sys::detach_here().at(3)?;
+    sys::chdir(c"/").at(4)
+}
+
+/// `root` is attached over `/` already; only this process has to go there.
+pub(super) fn move_root(root: i32) -> Done {
+    sys::fchdir(root).at(1)?;
+    sys::chroot(c".").at(2)?;
+    sys::chdir(c"/").at(3)
+}
+
+/// `lo` up: netdevice(7), `SIOCGIFFLAGS`, `IFF_UP`, `SIOCSIFFLAGS`.
+pub(super) fn loopback() -> Done {
+    let socket = sys::socket(2, 2 | 0o2_000_000).at(1)?;
+    let mut request = [0_u8; 40];
+    let (name, rest) = request.split_at_mut(16);
+    if let ([l, o, ..], [flags, ..]) = (name, rest) {
+        (*l, *o, *flags) = (b'l', b'o', 0);
+    }
+    sys::ioctl_buffer(socket, 0x8913, &mut request).at(2)?;
+    if let Some(flags) = request.get_mut(16) {
+        *flags |= 1;
+    }
+    sys::ioctl_buffer(socket, 0x8914, &mut request).at(3)?;
+    Ok(sys::close(socket)?)
+}

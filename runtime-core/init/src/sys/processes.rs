@@ -1,0 +1,242 @@
+//! System calls on processes, credentials and the program itself.
+
+use core::ffi::CStr;
+
+use super::{Answer, Errno, answer, answer_fd, arg, long, nr, place, room, syscall, text, word};
+
+/// `prctl(2)` with one argument; answers the result.
+pub fn prctl(option: i32, value: u64, third: u64) -> Answer<i32> {
+    // SAFETY: the options used take no pointer but `PR_SET_NAME`, whose string is static (see `set_name`).
+    answer_fd(unsafe { syscall(nr::PRCTL, [arg(option), long(value), long(third), 0, 0, 0]) })
+}
+
+/// `prctl(PR_SET_NAME)`.
+pub fn set_name(name: &'static CStr) {
+    // SAFETY: the string is static. Failing changes nothing but what ps shows.
+    unsafe { syscall(nr::PRCTL, [15, text(name), 0, 0, 0, 0]) };
+}
+
+/// Every signal back to `SIG_DFL`, none blocked.
+pub fn reset_signals() -> Answer<()> {
+    // `struct kernel_sigaction`: handler, flags, restorer, mask; all zero is SIG_DFL.
+    let default = [0_usize; 4];
+    for signal in (1..=64).filter(|signal| *signal != 9 && *signal != 19) {
+        // SAFETY: the struct outlives the call; a default handler cannot point anywhere.
+        answer(unsafe { syscall(nr::RT_SIGACTION, [signal, place(&default), 0, 8, 0, 0]) })?;
+    }
+    let none = 0_u64;
+    // SAFETY: the mask outlives the call, which reads eight bytes.
+    answer(unsafe { syscall(nr::RT_SIGPROCMASK, [2, place(&none), 0, 8, 0, 0]) }).map(drop)
+}
+
+/// `personality(2)`.
+pub fn personality(persona: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::PERSONALITY, [word(persona), 0, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`: its serial number.
+pub fn join_session_keyring(name: &CStr) -> Answer<i32> {
+    // SAFETY: the string outlives the call.
+    answer_fd(unsafe { syscall(nr::KEYCTL, [1, text(name), 0, 0, 0, 0]) })
+}
+
+/// `keyctl(KEYCTL_SETPERM)`.
+pub fn set_key_permissions(key: i32, permissions: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::KEYCTL, [5, arg(key), word(permissions), 0, 0, 0]) }).map(drop)
+}
+
+/// `prlimit64(2)` on itself.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Answer<()> {
+    let limit = [soft, hard];
+    // SAFETY: the struct outlives the call, which only reads it.
+    answer(unsafe { syscall(nr::PRLIMIT64, [0, word(resource), place(&limit), 0, 0, 0]) }).map(drop)
+}
+
+/// `sched_setattr(2)` on itself; the bytes are a `struct sched_attr` that begins with its size.
+pub fn sched_setattr(attributes: &[u8]) -> Answer<()> {
+    if attributes.len() < 48 {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: the struct says its own size, 48, and the slice is at least that long.
+    answer(unsafe { syscall(nr::SCHED_SETATTR, [0, attributes.as_ptr().expose_provenance(), 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `ioprio_set(IOPRIO_WHO_PROCESS, 0)`.
+pub fn ioprio_set(value: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::IOPRIO_SET, [1, 0, word(value), 0, 0, 0]) }).map(drop)
+}
+
+/// `sched_setaffinity(2)` on itself.
+pub fn sched_setaffinity(mask: &[u8]) -> Answer<()> {
+    // SAFETY: the kernel reads at most the slice's length.
+    answer(unsafe { syscall(nr::SCHED_SETAFFINITY, [0, mask.len(), mask.as_ptr().expose_provenance(), 0, 0, 0]) })
+        .map(drop)
+}
+
+/// `struct clone_args`, version 2.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `clone3(CLONE_PARENT | kinds)` with a copy of this memory: 0 in the child, its pid in this process.
+pub fn fork_beside(kinds: u32) -> Answer<i32> {
+    let clone = CloneArgs { flags: 0x8000 | u64::from(kinds), ..CloneArgs::default() };
+    // SAFETY: without CLONE_VM the child has its own copy of this single-threaded process, stack included.
+    answer_fd(unsafe { syscall(435, [place(&clone), size_of::<CloneArgs>(), 0, 0, 0, 0]) })
+}
+
+/// `setsid(2)`.
+pub fn setsid() -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::SETSID, [0; 6]) }).map(drop)
+}
+
+/// `setgroups(2)`; the bytes are 32-bit ids.
+pub fn setgroups(groups: &[u8]) -> Answer<()> {
+    // SAFETY: the kernel reads a quarter of the length as 32-bit ids.
+    answer(unsafe { syscall(nr::SETGROUPS, [groups.len() / 4, groups.as_ptr().expose_provenance(), 0, 0, 0, 0]) })
+        .map(drop)
+}
+
+/// How many supplementary groups there are; the first of them are put into `groups`.
+pub fn getgroups(groups: &mut [u32]) -> Answer<usize> {
+    // SAFETY: the kernel writes at most `len` ids.
+    answer(unsafe { syscall(nr::GETGROUPS, [groups.len(), groups.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) })
+}
+
+/// `setresgid(2)`.
+pub fn setresgid(gid: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::SETRESGID, [word(gid), word(gid), word(gid), 0, 0, 0]) }).map(drop)
+}
+
+/// `setresuid(2)`.
+pub fn setresuid(uid: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::SETRESUID, [word(uid), word(uid), word(uid), 0, 0, 0]) }).map(drop)
+}
+
+/// Real, effective and saved ids: users, then groups.
+pub fn ids() -> Answer<([u32; 3], [u32; 3])> {
+    let (mut users, mut groups) = ([0_u32; 3], [0_u32; 3]);
+    let [a, b, c] = &mut users;
+    // SAFETY: the kernel writes one id to each of the three.
+    answer(unsafe { syscall(nr::GETRESUID, [room(a), room(b), room(c), 0, 0, 0]) })?;
+    let [a, b, c] = &mut groups;
+    // SAFETY: as above.
+    answer(unsafe { syscall(nr::GETRESGID, [room(a), room(b), room(c), 0, 0, 0]) })?;
+    Ok((users, groups))
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`, for itself.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+/// `capset(2)`: effective, permitted, inheritable.
+pub fn capset(sets: [u64; 3]) -> Answer<()> {
+    let low = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
+    let high = |set: u64| u32::try_from(set >> 32).unwrap_or(0);
+    let [effective, permitted, inheritable] = sets;
+    let data = [low(effective), low(permitted), low(inheritable), high(effective), high(permitted), high(inheritable)];
+    // SAFETY: both structs outlive the call, which reads two records of three words.
+    answer(unsafe { syscall(nr::CAPSET, [place(&CAPABILITY_HEADER), place(&data), 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `capget(2)`: effective, permitted, inheritable.
+pub fn capget() -> Answer<[u64; 3]> {
+    let mut header = CAPABILITY_HEADER;
+    let mut data = [0_u32; 6];
+    // SAFETY: the kernel writes two records of three words.
+    answer(unsafe { syscall(nr::CAPGET, [room(&mut header), room(&mut data), 0, 0, 0, 0]) })?;
+    let [e0, p0, i0, e1, p1, i1] = data.map(u64::from);
+    Ok([e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32])
+}
+
+/// `struct sock_fprog`.
+#[repr(C)]
+struct FilterProgram {
+    length: u16,
+    instructions: usize,
+}
+
+/// `seccomp(SECCOMP_SET_MODE_FILTER)`; answers the listener's descriptor when one was asked for.
+pub fn seccomp_filter(flags: u32, program: &[u8]) -> Answer<i32> {
+    let length = u16::try_from(program.len() / 8).map_err(|_| Errno::EINVAL)?;
+    let filter = FilterProgram { length, instructions: program.as_ptr().expose_provenance() };
+    // SAFETY: the kernel reads `length` instructions of eight bytes from the slice.
+    answer_fd(unsafe { syscall(nr::SECCOMP, [1, word(flags), place(&filter), 0, 0, 0]) })
+}
+
+/// `execve(2)`: returns only to say why not.
+pub fn execve(program: &CStr, arguments: &[usize], environment: &[usize]) -> Errno {
+    let (arguments, environment) = (arguments.as_ptr().expose_provenance(), environment.as_ptr().expose_provenance());
+    // SAFETY: both tables end with a null word and point to C strings in the script's mapping.
+    let result = unsafe { syscall(nr::EXECVE, [text(program), arguments, environment, 0, 0, 0]) };
+    answer(result).err().unwrap_or(Errno::EIO)
+}
+
+/// Leaves.
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: no memory is involved.
+        unsafe { syscall(nr::EXIT_GROUP, [arg(code), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// `struct msghdr` and what it points to, for one descriptor.
+#[repr(C)]
+struct Header {
+    name: usize,
+    name_length: usize,
+    vector: usize,
+    vector_length: usize,
+    control: usize,
+    control_length: usize,
+    flags: usize,
+}
+
+/// Sends `bytes` with one descriptor (`SCM_RIGHTS`).
+pub fn send_fd(socket: i32, bytes: &[u8], fd: i32) -> Answer<()> {
+    // `struct cmsghdr`: length 20, level SOL_SOCKET, type SCM_RIGHTS, the descriptor, padding.
+    let control = [20_u64, 1 | 1 << 32, u64::from(fd.cast_unsigned())];
+    let vector = [bytes.as_ptr().expose_provenance(), bytes.len()];
+    let header = Header {
+        name: 0,
+        name_length: 0,
+        vector: place(&vector),
+        vector_length: 1,
+        control: place(&control),
+        control_length: 24,
+        flags: 0,
+    };
+    // SAFETY: the header and all that it points to outlive the call, which only reads them.
+    answer(unsafe { syscall(nr::SENDMSG, [arg(socket), place(&header), 0, 0, 0, 0]) }).map(drop)
+}
+
+/// The second argument of the program, as a descriptor number. `stack` is the initial stack pointer.
+#[cfg(tare_stub)]
+pub fn script_descriptor(stack: *const usize) -> Option<i32> {
+    // SAFETY: the kernel puts argc, argv[0], argv[1] there; the parent always passes two arguments.
+    let argument = unsafe { stack.add(2).read() };
+    let pointer = core::ptr::with_exposed_provenance::<core::ffi::c_char>(argument);
+    // SAFETY: argv[1] is a string that the kernel copied onto this stack.
+    let string = unsafe { CStr::from_ptr(pointer) };
+    string.to_bytes().iter().try_fold(0_i32, |number, byte| {
+        let digit = i32::from(byte.checked_sub(b'0')?);
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
