@@ -29,10 +29,12 @@ build: setup
 	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
 
 test: build peers
+	scripts/setup tests
 	$(shim) cargo test --locked --workspace
-	$(shim) scripts/each-peer cargo test --locked --workspace --test '*'
+	$(shim) scripts/each-peer cargo test --locked --workspace --test suite
 
-check: setup
+check:
+	scripts/setup tests
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::manifest::Dependency;
 use crate::{Breach, Tree};
 
 const MAP: &str = "docs/architecture.md";
 const DIFFERENCES: &str = "docs/compatibility.md";
+const DEPENDENCIES: &str = "docs/decisions/0005-dependencies.md";
 const DECISIONS: &str = "docs/decisions/";
 
 /// Each relative link in a document leads to a file.
@@ -51,6 +53,24 @@ pub fn difference_tests(tree: &Tree) -> Vec<Breach> {
     });
     lost.map(|(line, name)| Breach { path: DIFFERENCES.into(), line, what: format!("no test is named {name}") })
         .collect()
+}
+
+/// Each foreign crate that a manifest names has its row in the table of dependencies: one line that says why.
+#[must_use]
+pub fn dependencies(tree: &Tree) -> Vec<Breach> {
+    let is_ours = |name: &str| tree.manifests.iter().any(|manifest| manifest.package == name);
+    let named = tree.manifests.iter().flat_map(|manifest| {
+        let all = manifest.dependencies.iter().chain(&manifest.dev_dependencies);
+        all.map(|one| (manifest.path.clone(), one))
+    });
+    let table = text(tree, DEPENDENCIES);
+    let unexplained = named.filter(|(_, one)| !is_ours(&one.name) && !table.contains(&format!("| `{}` |", one.name)));
+    let breach = |(path, one): (String, &Dependency)| Breach {
+        path,
+        line: one.line,
+        what: format!("`{}` has no row in {DEPENDENCIES}", one.name),
+    };
+    unexplained.map(breach).collect()
 }
 
 /// A decision record is `NNNN-title.md`, begins with its title, and has its number alone.
@@ -112,7 +132,7 @@ fn exists(tree: &Tree, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Source;
+    use crate::{Manifest, Source};
 
     fn tree(path: &str, text: &str) -> Tree {
         let texts = vec![(path.to_owned(), text.to_owned()), ("shim/src/main.rs".into(), String::new())];
@@ -135,6 +155,16 @@ mod tests {
     fn a_difference_without_its_test_is_found() {
         assert_eq!(difference_tests(&tree(DIFFERENCES, "| a | `b` | `it_differs` |\n")), []);
         assert_eq!(difference_tests(&tree(DIFFERENCES, "| a | b | `it_does_not` |\n")).len(), 1);
+    }
+
+    #[test]
+    fn a_dependency_without_a_reason_is_found() {
+        let manifest =
+            "[package]\nname = \"x\"\n[dependencies]\nlibc = \"0.2\"\n[dev-dependencies]\ntempfile = \"3\"\n";
+        let mut tree = tree(DEPENDENCIES, "| `libc` | numbers |\n");
+        tree.manifests.push(Manifest::new("x/Cargo.toml", manifest));
+        let found: Vec<_> = dependencies(&tree).iter().map(|breach| breach.line).collect();
+        assert_eq!(found, [6]);
     }
 
     #[test]

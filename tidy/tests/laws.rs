@@ -94,3 +94,9 @@ fn documents_point_at_what_is_there() {
 fn decisions_are_numbered() {
     none(&documents::decisions(&Tree::read().unwrap()));
 }
+
+#[test]
+fn every_dependency_has_its_reason() -> io::Result<()> {
+    none(&documents::dependencies(&Tree::read()?));
+    Ok(())
+}
