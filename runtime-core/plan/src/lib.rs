@@ -2,12 +2,33 @@
 //! done to make the container. This crate decides and never acts: no I/O, no clock, no environment, no unsafe.
 //! Equal inputs give equal plans (law 1), and a plan holds nothing that has to be decided later (law 2).
 //!
-//! The story, in reading order: [`container`] and [`exec`] are the two planners; each concern has its module.
+//! The story, in reading order: [`container`] and [`process`] are the two planners; each concern has its module, and
+//! a `Plan` prints as text, one line per thing that will be done.
 #![forbid(unsafe_code)]
 
+mod capabilities;
+mod cgroup_mount;
+mod cgroup_path;
+mod container;
+mod devices;
+mod home;
+mod hooks;
+mod inside_path;
 mod model;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
 mod refusal;
-pub mod resources;
+mod scheduling;
+mod sysctl;
+mod text;
 
+pub mod resources;
+pub mod seccomp;
+
+pub use container::container;
+pub use home::{needs_home, with_home};
 pub use model::*;
+pub use process::process;
 pub use refusal::Refusal;

@@ -306,7 +306,9 @@ pub struct Process {
     pub scheduler: Option<Scheduler>,
     /// `ioprio_set(2)` value: class << 13 | level.
     pub io_priority: Option<u32>,
-    /// CPUs to run on after joining the cgroup, as a mask of 64-bit words; exec only.
+    /// CPUs to run on before joining the cgroup, as a mask of 64-bit words; exec only. Empty: unchanged.
+    pub initial_affinity: Vec<u64>,
+    /// CPUs to run on after joining the cgroup, as a mask of 64-bit words; exec only. Empty: unchanged.
     pub affinity: Vec<u64>,
 }
 

@@ -1,0 +1,190 @@
+//! `mounts`: each one becomes a [`Mount`], and a `type: cgroup` one as many as the host's hierarchies need.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime as oci;
+
+use crate::cgroup_mount;
+use crate::inside_path::{c_string, host_path, inside};
+use crate::mount_options::{self, Options, attr};
+use crate::namespaces::Kind;
+use crate::{Host, InsidePath, Mount, Namespaces, Reach, Refusal, Symlink, Tree};
+
+/// What may be mounted inside /proc: the files that lxcfs and its like provide for a container's `top` and `free`.
+const INSIDE_PROC: [&[u8]; 11] = [
+    b"/proc/cpuinfo",
+    b"/proc/diskstats",
+    b"/proc/meminfo",
+    b"/proc/stat",
+    b"/proc/swaps",
+    b"/proc/uptime",
+    b"/proc/loadavg",
+    b"/proc/slabinfo",
+    b"/proc/net/dev",
+    b"/proc/sys/kernel/ns_last_pid",
+    b"/proc/sys/crypto/fips_enabled",
+];
+
+/// What the mounts of a container depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) bundle: &'a Path,
+    pub(crate) namespaces: &'a Namespaces,
+    pub(crate) host: &'a Host,
+    pub(crate) cgroup: &'a Path,
+}
+
+/// Mounts in the order they are attached, and the links that go into them.
+#[derive(Debug, Default)]
+pub(crate) struct Mounted {
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) symlinks: Vec<Symlink>,
+}
+
+pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mounted, Refusal> {
+    let mut planned = Mounted::default();
+    for (index, mount) in listed.iter().enumerate() {
+        let field = format!("mounts[{index}]");
+        let target = target(&field, mount)?;
+        let options = options(&field, mount)?;
+        if mount.typ().as_deref() == Some("cgroup") && options.bind.is_none() && !options.remount {
+            let expanded = cgroup_mount::plan(&field, &target, &options, around)?;
+            planned.mounts.extend(expanded.mounts);
+            planned.symlinks.extend(expanded.symlinks);
+        } else {
+            let tree = tree(&field, mount, &target, &options, around)?;
+            check_proc(&field, &target, &tree)?;
+            planned.mounts.push(assemble(tree, target, &options));
+        }
+    }
+    Ok(planned)
+}
+
+/// The mount of `tree` at `target` that `options` describe.
+pub(crate) fn assemble(tree: Tree, target: InsidePath, options: &Options) -> Mount {
+    let kind = match &tree {
+        Tree::New { kind, .. } => kind.to_bytes(),
+        Tree::Bind { .. } | Tree::Remount => b"",
+    };
+    let read_only = options.attributes.set & attr::RDONLY != 0;
+    Mount {
+        seal_last: read_only && sealed_last(kind, &target),
+        plain_target: matches!(kind, b"proc" | b"sysfs") || target.as_bytes() == b"/proc",
+        attributes: options.attributes,
+        recursive: options.recursive,
+        propagation: options.propagation.clone(),
+        tree,
+        target,
+    }
+}
+
+/// A tmpfs may get mount points of later mounts, and /dev gets the devices.
+fn sealed_last(kind: &[u8], target: &InsidePath) -> bool {
+    kind == b"tmpfs" || target.as_bytes() == b"/dev"
+}
+
+/// A relative destination is deprecated and still accepted by runc; it is taken from the container's root.
+fn target(field: &str, mount: &oci::Mount) -> Result<InsidePath, Refusal> {
+    let field = format!("{field}.destination");
+    if mount.destination().as_os_str().is_empty() {
+        return Err(Refusal::new(field, "is empty"));
+    }
+    let target = inside(&field, mount.destination())?;
+    if target.as_bytes() == b"/" {
+        return Err(Refusal::new(field, "mountpoint is on the top of rootfs"));
+    }
+    Ok(target)
+}
+
+fn options(field: &str, mount: &oci::Mount) -> Result<Options, Refusal> {
+    let mapped = |listed: &Option<Vec<_>>| listed.as_ref().is_some_and(|listed| !listed.is_empty());
+    if mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
+        return Err(Refusal::new(format!("{field}.uidMappings"), "idmapped mounts are not supported yet"));
+    }
+    let mut options =
+        mount_options::parse(&format!("{field}.options"), mount.options().as_deref().unwrap_or_default())?;
+    // The type of a bind mount is a dummy, but crun and podman take this one alone for the option.
+    if options.bind.is_none() && mount.typ().as_deref() == Some("bind") {
+        options.bind = Some(Reach::Top);
+    }
+    Ok(options)
+}
+
+fn tree(
+    field: &str,
+    mount: &oci::Mount,
+    target: &InsidePath,
+    options: &Options,
+    around: Surroundings<'_>,
+) -> Result<Tree, Refusal> {
+    let of_options = format!("{field}.options");
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    if options.copy_up && (kind != "tmpfs" || options.bind.is_some() || options.remount) {
+        return Err(Refusal::new(of_options, "tmpcopyup is for a new tmpfs"));
+    }
+    if options.remount {
+        if !options.data.is_empty() {
+            return Err(Refusal::new(of_options, "a remount changes attributes, not options of the file system"));
+        }
+        return Ok(Tree::Remount);
+    }
+    if let Some(reach) = options.bind {
+        if !options.data.is_empty() {
+            return Err(Refusal::new(of_options, "bind mounts cannot have any filesystem-specific options applied"));
+        }
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        return Ok(Tree::Bind { source: host_path(&format!("{field}.source"), around.bundle, source)?, reach });
+    }
+    if kind == "sysfs" && !may_make_sysfs(around.namespaces) {
+        return Ok(Tree::Bind { source: PathBuf::from("/sys"), reach: Reach::Tree });
+    }
+    if kind.is_empty() {
+        return Err(Refusal::new(format!("{field}.type"), "is missing, and the options do not say bind"));
+    }
+    let source = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
+    Ok(Tree::New {
+        kind: c_string(&format!("{field}.type"), kind)?,
+        source: c_string(&format!("{field}.source"), source.unwrap_or(Path::new("none")).as_os_str().as_bytes())?,
+        parameters: parameters(kind, target, options),
+        copy_up: options.copy_up,
+    })
+}
+
+/// sysfs shows a network namespace, and the kernel lets only a user namespace that owns it make one. With the host's
+/// network in a new user namespace, runc and crun show the host's sysfs instead; the attributes apply to it.
+fn may_make_sysfs(namespaces: &Namespaces) -> bool {
+    namespaces.has(Kind::Network) || !namespaces.has(Kind::User)
+}
+
+/// What fsconfig(2) is told: mount(2)'s MS_RDONLY meant the file system as well as the mount, so `ro` goes to both,
+/// unless something is yet to be made in it.
+pub(crate) fn parameters(
+    kind: &str,
+    target: &InsidePath,
+    options: &Options,
+) -> Vec<(std::ffi::CString, Option<std::ffi::CString>)> {
+    let read_only = options.attributes.set & attr::RDONLY != 0 && !sealed_last(kind.as_bytes(), target);
+    let flags = options.superblock.iter().copied().chain(read_only.then_some("ro"));
+    let flags = flags.filter_map(|flag| Some((std::ffi::CString::new(flag).ok()?, None)));
+    flags.chain(options.data.iter().cloned()).collect()
+}
+
+/// SECURITY: whatever covers /proc, or a file in it, decides what a later write of a label or a sysctl hits
+/// (CVE-2019-16884). Only procfs itself may be there, and the few harmless files of lxcfs. That a bind of the host's
+/// /proc is in truth procfs is for the one who opens it to check.
+fn check_proc(field: &str, target: &InsidePath, tree: &Tree) -> Result<(), Refusal> {
+    let path = target.as_bytes();
+    let allowed = match tree {
+        _ if path != b"/proc" && !path.starts_with(b"/proc/") => true,
+        _ if INSIDE_PROC.contains(&path) => true,
+        Tree::New { kind, .. } => path == b"/proc" && kind.as_bytes() == b"proc",
+        Tree::Bind { source, .. } => path == b"/proc" && source == Path::new("/proc"),
+        Tree::Remount => path == b"/proc",
+    };
+    if allowed {
+        return Ok(());
+    }
+    let shown = String::from_utf8_lossy(path);
+    Err(Refusal::new(format!("{field}.destination"), format!("{shown:?} cannot be mounted because it is inside /proc")))
+}
