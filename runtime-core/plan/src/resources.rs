@@ -5,7 +5,22 @@
 //! others (`limit` against `memsw`, `burst` against `quota`), so the writer tries what was refused as invalid once more
 //! after everything else. That makes one list serve both a new cgroup and an update that raises or lowers limits.
 
+mod block_io;
+mod counts;
+mod cpu;
+mod device_program;
+mod devices;
+mod list;
+mod memory;
+mod network;
+mod unified;
+
 use std::borrow::Cow;
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::{Host, Refusal};
+use list::{List, Verb};
 
 /// The limits of a control group, in the order they are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,3 +64,61 @@ pub enum Absent {
         value: String,
     },
 }
+
+/// The limits of a new container. Its devices are always ruled: what the specification does not allow is denied, beside
+/// the handful that every container may use; only inside a user namespace, where the kernel refuses device rules, are
+/// there none.
+///
+/// # Errors
+/// A field that this host or its cgroup version cannot honour, or that makes no sense.
+pub fn plan(resources: &LinuxResources, host: &Host) -> Result<Resources, Refusal> {
+    let mut list = List::new(&host.cgroups, Verb::Create);
+    let mut device_program = None;
+    if !host.in_user_namespace {
+        let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
+        if list.unified() {
+            device_program = Some(device_program::assemble(&rules));
+        } else {
+            devices::legacy(&rules, &mut list)?;
+        }
+    }
+    limits(resources, &mut list)?;
+    Ok(Resources { writes: list.writes, device_program })
+}
+
+/// The changes of an update: what `resources` names, and nothing else. Devices stay as they are.
+///
+/// # Errors
+/// As [`plan`].
+pub fn update(resources: &LinuxResources, host: &Host) -> Result<Resources, Refusal> {
+    let mut list = List::new(&host.cgroups, Verb::Update);
+    limits(resources, &mut list)?;
+    Ok(Resources { writes: list.writes, device_program: None })
+}
+
+fn limits(resources: &LinuxResources, list: &mut List<'_>) -> Result<(), Refusal> {
+    if let Some(memory) = resources.memory() {
+        memory::limits(memory, list)?;
+    }
+    if let Some(cpu) = resources.cpu() {
+        cpu::limits(cpu, list)?;
+    }
+    if let Some(pids) = resources.pids() {
+        counts::pids(*pids, list)?;
+    }
+    if let Some(block_io) = resources.block_io() {
+        block_io::limits(block_io, list)?;
+    }
+    counts::hugepages(resources.hugepage_limits().as_deref().unwrap_or_default(), list)?;
+    if let Some(rdma) = resources.rdma() {
+        counts::rdma(rdma, list)?;
+    }
+    if let Some(network) = resources.network() {
+        network::limits(network, list)?;
+    }
+    // Last, so that what is spelled out for the kernel wins over what is derived.
+    unified::limits(resources.unified().as_ref(), list)
+}
+
+#[cfg(test)]
+mod tests;
