@@ -1,15 +1,15 @@
 //! A whole container: each concern's planner called once, in an order in which each finds what it needs.
 
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Spec};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, LinuxResources, Spec};
 
 use crate::inside_path::{absolute_inside, c_string, host_path};
 use crate::mounts::Surroundings;
 use crate::namespaces::Kind;
 use crate::process::{Module, label};
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::{
-    Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Propagation, Refusal, Rootfs, cgroup_path, devices, hooks,
-    mounts, namespaces, process, seccomp, sysctl,
+    Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
+    hooks, mounts, namespaces, process, seccomp, sysctl,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -39,9 +39,10 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         hostname: uts_name("hostname", text(spec.hostname()), &namespaces)?,
         domainname: uts_name("domainname", domainname, &namespaces)?,
         personality: personality(linux)?,
-        cgroup: Cgroup { path, resources: Resources::default() },
+        cgroup: Cgroup { path, resources: limits(linux, host)? },
         seccomp: linux.seccomp().as_ref().map(seccomp::plan).transpose()?,
-        process: process(first, "process", host)?,
+        // execCPUAffinity is, as its name says, for those that join.
+        process: Process { initial_affinity: Vec::new(), affinity: Vec::new(), ..process(first, "process", host)? },
         hooks: hooks::plan(spec.hooks().as_ref())?,
         mount_label: label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?,
         annotations: annotations(spec)?,
@@ -67,6 +68,14 @@ fn unsupported(linux: &Linux) -> Result<(), Refusal> {
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Refusal::new(field, "is not supported yet")),
         None => Ok(()),
+    }
+}
+
+/// A container without limits still has the device rules that every container has.
+fn limits(linux: &Linux, host: &Host) -> Result<Resources, Refusal> {
+    match linux.resources() {
+        Some(listed) => resources::plan(listed, host),
+        None => resources::plan(&LinuxResources::default(), host),
     }
 }
 

@@ -101,8 +101,12 @@ fn one(field: &str, device: &LinuxDevice) -> Result<Device, Refusal> {
         Some(NO_ID) => Err(Refusal::new(format!("{field}.{name}"), "4294967295 is not an id")),
         id => Ok(id.unwrap_or(0)),
     };
+    let path = absolute_inside(&format!("{field}.path"), device.path())?;
+    if path.as_bytes() == b"/" {
+        return Err(Refusal::new(format!("{field}.path"), "is the root of the container"));
+    }
     Ok(Device {
-        path: absolute_inside(&format!("{field}.path"), device.path())?,
+        path,
         mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
         major: number("major", device.major())?,
         minor: number("minor", device.minor())?,

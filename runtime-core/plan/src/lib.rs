@@ -30,5 +30,6 @@ pub mod seccomp;
 pub use container::container;
 pub use home::{needs_home, with_home};
 pub use model::*;
+pub use mount_options::names as mount_options;
 pub use process::process;
 pub use refusal::Refusal;

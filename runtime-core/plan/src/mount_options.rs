@@ -62,7 +62,7 @@ enum Meaning {
 ///
 /// `iversion` is nothing to ask for: the file systems that count changes do so always, and fsconfig(2) has no word for
 /// it. `silent` and `loud` only chose how loud a failing mount(2) was in the kernel's log.
-const WORDS: [(&str, Meaning); 43] = [
+const WORDS: [(&str, Meaning); 39] = [
     ("defaults", Meaning::Nothing),
     ("iversion", Meaning::Nothing),
     ("noiversion", Meaning::Nothing),
@@ -89,7 +89,6 @@ const WORDS: [(&str, Meaning); 43] = [
     ("sync", Meaning::Superblock("sync")),
     ("async", Meaning::NoSuperblock("sync")),
     ("dirsync", Meaning::Superblock("dirsync")),
-    ("nodirsync", Meaning::NoSuperblock("dirsync")),
     ("lazytime", Meaning::Superblock("lazytime")),
     ("nolazytime", Meaning::NoSuperblock("lazytime")),
     ("mand", Meaning::Superblock("mand")),
@@ -103,10 +102,6 @@ const WORDS: [(&str, Meaning); 43] = [
     ("tmpcopyup", Meaning::CopyUp),
     ("idmap", Meaning::IdMap),
     ("ridmap", Meaning::IdMap),
-    // The file system's own, but taken by every one of them without effect inside a container's life.
-    ("auto", Meaning::Nothing),
-    ("noauto", Meaning::Nothing),
-    ("nofail", Meaning::Nothing),
 ];
 
 /// Options whose value may hold commas: SELinux contexts, as a whole and with or without quotes.
@@ -121,6 +116,15 @@ pub(crate) fn parse(field: &str, options: &[String]) -> Result<Options, Refusal>
         }
     }
     Ok(parsed)
+}
+
+/// Every option that is understood here and not left to the file system, for `tare features`.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let words = WORDS.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
+    let supported = |word: &String| matches!(meaning(word), Some((meaning, _)) if !matches!(meaning, Meaning::IdMap));
+    let sorted: std::collections::BTreeSet<String> = words.filter(supported).collect();
+    sorted.into_iter().collect()
 }
 
 /// The word itself, or the recursive form of a word that has one.
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_attribute_has_a_recursive_form() {
-        for (word, meaning) in WORDS {
+        for (word, meaning) in WORDS.into_iter().filter(|(_, meaning)| !matches!(meaning, Meaning::IdMap)) {
             let recursive = parsed(&format!("r{word}"));
             match meaning {
                 Meaning::Set(_) | Meaning::Clear(_) | Meaning::Atime(_) => {
@@ -235,13 +239,25 @@ mod tests {
                 }
                 Meaning::Propagate(kind) => assert_eq!(recursive.propagation, [(kind, Reach::Tree)], "r{word}"),
                 Meaning::Bind => assert_eq!(recursive.bind, Some(Reach::Tree)),
-                Meaning::IdMap if word == "idmap" => unreachable!("{word} is refused before"),
                 _ => assert_eq!(recursive.data.len(), 1, "r{word} is the file system's"),
             }
-            if word == "tmpcopyup" {
-                break;
-            }
         }
+    }
+
+    /// The list of runtime-spec 1.3's config.md, without the id mapping ones.
+    #[test]
+    fn every_word_of_the_specification_is_known() {
+        let list = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev \
+            nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime \
+            rbind rdev rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime \
+            rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable \
+            rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable";
+        let known = names();
+        for word in list.split_whitespace() {
+            assert!(parsed(word).data.is_empty(), "{word}");
+            assert!(known.iter().any(|name| name == word), "{word} is not named");
+        }
+        assert!(known.iter().all(|name| parsed(name).data.is_empty()));
     }
 
     #[test]

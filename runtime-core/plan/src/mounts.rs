@@ -48,10 +48,12 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
         let field = format!("mounts[{index}]");
         let target = target(&field, mount)?;
         let options = options(&field, mount)?;
-        if mount.typ().as_deref() == Some("cgroup") && options.bind.is_none() && !options.remount {
+        if is_new(mount, &options, "cgroup") {
             let expanded = cgroup_mount::plan(&field, &target, &options, around)?;
             planned.mounts.extend(expanded.mounts);
             planned.symlinks.extend(expanded.symlinks);
+        } else if is_new(mount, &options, "sysfs") && !may_make_sysfs(around.namespaces) {
+            planned.mounts.push(host_sysfs(target, &options));
         } else {
             let tree = tree(&field, mount, &target, &options, around)?;
             check_proc(&field, &target, &tree)?;
@@ -133,11 +135,10 @@ fn tree(
         if !options.data.is_empty() {
             return Err(Refusal::new(of_options, "bind mounts cannot have any filesystem-specific options applied"));
         }
+        // A bind shares the file system with the host, so `sync` and its kin have nothing to change here; mount(2)
+        // passes over them too.
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
         return Ok(Tree::Bind { source: host_path(&format!("{field}.source"), around.bundle, source)?, reach });
-    }
-    if kind == "sysfs" && !may_make_sysfs(around.namespaces) {
-        return Ok(Tree::Bind { source: PathBuf::from("/sys"), reach: Reach::Tree });
     }
     if kind.is_empty() {
         return Err(Refusal::new(format!("{field}.type"), "is missing, and the options do not say bind"));
@@ -151,10 +152,23 @@ fn tree(
     })
 }
 
-/// sysfs shows a network namespace, and the kernel lets only a user namespace that owns it make one. With the host's
-/// network in a new user namespace, runc and crun show the host's sysfs instead; the attributes apply to it.
+/// The mount asks for a new file system of this type.
+fn is_new(mount: &oci::Mount, options: &Options, kind: &str) -> bool {
+    mount.typ().as_deref() == Some(kind) && options.bind.is_none() && !options.remount
+}
+
+/// sysfs shows a network namespace, and the kernel lets only a user namespace that owns it make one.
 fn may_make_sysfs(namespaces: &Namespaces) -> bool {
     namespaces.has(Kind::Network) || !namespaces.has(Kind::User)
+}
+
+/// The host's sysfs, as crun shows it to a container with the host's network in a user namespace of its own.
+///
+/// SECURITY: what is mounted below it (debugfs, bpf) gets the attributes as well, `ro` above all.
+fn host_sysfs(target: InsidePath, options: &Options) -> Mount {
+    let tree = Tree::Bind { source: PathBuf::from("/sys"), reach: Reach::Tree };
+    let mount = assemble(tree, target, options);
+    Mount { recursive: options.attributes, plain_target: true, ..mount }
 }
 
 /// What fsconfig(2) is told: mount(2)'s MS_RDONLY meant the file system as well as the mount, so `ro` goes to both,

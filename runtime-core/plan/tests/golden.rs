@@ -28,6 +28,7 @@ fn version_1() -> Host {
         hierarchy("cpu,cpuacct", &["cpu", "cpuacct"]),
         hierarchy("memory", &["memory"]),
         hierarchy("pids", &["pids"]),
+        hierarchy("devices", &["devices"]),
     ];
     host(CgroupLayout::Legacy { hierarchies, unified: Some(PathBuf::from("/sys/fs/cgroup/unified")) })
 }
