@@ -1,0 +1,156 @@
+//! What becomes of each system call number of one machine (one audit token): the rules, resolved to numbers, made one
+//! decision per number, and the numbers grouped into ranges. It chooses; [`super::compile`] writes the choice as BPF.
+
+use super::abi::{Abi, Word, multiplexed_on_x86};
+use super::precedence;
+use super::rules::{Action, Condition, Operator, Rule};
+use super::table::{Row, X32_BIT};
+use crate::Refusal;
+
+/// `SECCOMP_RET_KILL_THREAD`: what libseccomp answers to an ABI that the filter does not list.
+pub(super) const FOREIGN: Action = 0;
+const ENOSYS: Action = 0x0005_0000 | 38;
+/// A tracer skips a call by making its number -1; that must not count as an x32 call.
+const SKIPPED: u32 = u32::MAX;
+
+/// What becomes of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// The same whatever its arguments.
+    Always(Action),
+    /// The first of these whose conditions hold, else the default.
+    Depends(Word, Vec<Case>),
+}
+
+/// An action and all the conditions for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) action: Action,
+}
+
+/// Numbers from `first` up to the next range, and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u32,
+    pub(super) decision: Decision,
+}
+
+/// The ABIs that share one audit token, and the decisions on their numbers.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) audit_token: u32,
+    abis: Vec<Abi>,
+    default: Action,
+    /// Sorted by number.
+    decisions: Vec<(u32, Decision)>,
+    /// The newest call that the profile names on each ABI: calls after it get ENOSYS.
+    newest: Vec<(Abi, u32)>,
+}
+
+/// What holds for every machine of a filter.
+#[derive(Debug)]
+pub(super) struct Profile<'a> {
+    pub(super) default: Action,
+    pub(super) rules: &'a [Rule<'a>],
+    /// The calls the profile names, when calls newer than those get ENOSYS.
+    pub(super) named: Option<&'a [(&'a str, &'static Row)]>,
+}
+
+impl Machine {
+    /// The machine of these ABIs, which share an audit token.
+    pub(super) fn new(abis: &[Abi], profile: &Profile<'_>) -> Result<Self, Refusal> {
+        let mut decisions = Vec::new();
+        for abi in abis {
+            decisions.extend(decide(*abi, profile.rules)?);
+        }
+        decisions.sort_by_key(|(number, _)| *number);
+        let named = profile.named.unwrap_or_default();
+        let newest = abis.iter().filter_map(|abi| Some((*abi, newest(*abi, named)?))).collect();
+        let audit_token = abis.first().map_or(0, |abi| abi.audit_token());
+        Ok(Self { audit_token, abis: abis.to_vec(), default: profile.default, decisions, newest })
+    }
+
+    /// All numbers, as ranges with one decision each.
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        let mut firsts: Vec<u32> = vec![0, X32_BIT, X32_BIT << 1, X32_BIT | X32_BIT << 1, SKIPPED];
+        let numbers = self.decisions.iter().map(|(number, _)| *number);
+        for number in numbers.chain(self.newest.iter().map(|(_, number)| *number)) {
+            firsts.extend([number, number + 1]);
+        }
+        firsts.sort_unstable();
+        firsts.dedup();
+        let mut ranges: Vec<Range> = Vec::new();
+        for first in firsts {
+            let decision = self.decision(first);
+            if ranges.last().is_none_or(|last| last.decision != decision) {
+                ranges.push(Range { first, decision });
+            }
+        }
+        ranges
+    }
+
+    /// What becomes of a call with this number: first as runc's ENOSYS stub has it, then as libseccomp's filter.
+    fn decision(&self, number: u32) -> Decision {
+        // The stub tells x32 by its bit alone, the filter by size; the numbers from 2^31 up are where they differ.
+        let by_bit = self.abi_of(if number & X32_BIT == 0 { Abi::X86_64 } else { Abi::X32 });
+        let by_size = self.abi_of(if number < X32_BIT { Abi::X86_64 } else { Abi::X32 });
+        if self.newest.iter().any(|(abi, newest)| *abi == by_bit && number > *newest) {
+            return Decision::Always(ENOSYS);
+        }
+        if !self.abis.contains(&by_size) && number != SKIPPED {
+            return Decision::Always(FOREIGN);
+        }
+        let known = self.decisions.binary_search_by_key(&number, |(other, _)| *other).ok();
+        let known = known.and_then(|index| self.decisions.get(index));
+        known.map_or(Decision::Always(self.default), |(_, decision)| decision.clone())
+    }
+
+    /// The ABI of a call: only the audit token of x86_64 has two to choose from.
+    fn abi_of(&self, of_x86_64: Abi) -> Abi {
+        match self.abis.first() {
+            Some(abi @ (Abi::X86 | Abi::Aarch64 | Abi::Arm)) => *abi,
+            _ => of_x86_64,
+        }
+    }
+}
+
+/// The newest of the named calls, as runc finds it: a call that x86 multiplexes does not count there, nor does call 0.
+fn newest(abi: Abi, named: &[(&str, &'static Row)]) -> Option<u32> {
+    let counted = named.iter().filter(|(name, _)| abi != Abi::X86 || multiplexed_on_x86(name).is_none());
+    counted.filter_map(|(_, row)| row.number(abi)).filter(|number| *number > 0).max()
+}
+
+/// The decisions of one ABI: the rules that have a number there, by number.
+fn decide(abi: Abi, rules: &[Rule<'_>]) -> Result<Vec<(u32, Decision)>, Refusal> {
+    let mut numbered: Vec<(u32, Case, &str)> = Vec::with_capacity(rules.len());
+    for rule in rules {
+        if abi == Abi::X86
+            && let Some(multiplexed) = multiplexed_on_x86(rule.name)
+        {
+            let conditions = through(&rule.conditions, multiplexed.selector);
+            numbered.push((multiplexed.through, Case { conditions, action: rule.action }, rule.name));
+        }
+        if let Some(number) = rule.row.number(abi) {
+            numbered.push((number, Case { conditions: rule.conditions.clone(), action: rule.action }, rule.name));
+        }
+    }
+    // Stable: of two rules for one call the first stays first.
+    numbered.sort_by_key(|(number, _, _)| *number);
+    let mut decisions = Vec::new();
+    for same in numbered.chunk_by(|(one, _, _), (next, _, _)| one == next) {
+        let [(number, _, name), ..] = same else { continue };
+        let cases = same.iter().map(|(_, case, _)| case);
+        decisions.push((*number, precedence::decision(name, abi.word(), cases)?));
+    }
+    Ok(decisions)
+}
+
+/// A rule's conditions when its call comes through `socketcall(2)` or `ipc(2)`. The first argument is the selector
+/// there and the call's own lie in memory, out of a filter's sight: a condition on argument 0 is lost and the others
+/// look at other values, as they do in libseccomp.
+fn through(conditions: &[Condition], selector: u64) -> Vec<Condition> {
+    let selected = Condition { argument: 0, operator: Operator::Equal, value: selector, mask: u64::MAX };
+    let others = conditions.iter().filter(|condition| condition.argument != 0);
+    std::iter::once(&selected).chain(others).copied().collect()
+}
