@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leftovers::{self, Leftovers};
-use crate::{Client, Runtime, image, machine};
+use crate::{Client, Product, Runtime, image, machine};
 
 /// A running (or, for a while, stopped) containerd of our own.
 #[derive(Debug)]
@@ -23,7 +23,15 @@ pub struct Containerd {
     namespace: String,
     /// The chain id of the image's root file system.
     chain: String,
+    view: View,
     child: Mutex<Option<Child>>,
+}
+
+/// What containerd sees of the host's control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    Whole,
+    WithoutUnified,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -49,12 +57,22 @@ impl Containerd {
     /// # Errors
     /// When the binary is missing, it does not answer, or the image cannot be imported.
     pub fn start() -> Result<Self> {
+        Self::start_for(&[Product::under_test()])
+    }
+
+    /// Starts one on which these products work.
+    ///
+    /// # Errors
+    /// As [`Containerd::start`].
+    pub fn start_for(products: &[Product]) -> Result<Self> {
+        let hybrid = Path::new("/sys/fs/cgroup/unified").is_dir();
+        let view = if hybrid && products.contains(&Product::Crun) { View::WithoutUnified } else { View::Whole };
         leftovers::sweep_abandoned();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{}{}-{number:03}", leftovers::PREFIX, std::process::id());
         let home = Path::new(leftovers::HOMES).join(&namespace);
         fs::create_dir(&home).with_context(|| format!("create {}", home.display()))?;
-        let mut containerd = Self { home, namespace, chain: String::new(), child: Mutex::new(None) };
+        let mut containerd = Self { home, namespace, chain: String::new(), view, child: Mutex::new(None) };
         containerd.prepare()?;
         containerd.resume()?;
         containerd.import()?;
@@ -97,7 +115,8 @@ impl Containerd {
     /// When it does not answer within ten seconds; its log is in the error.
     pub fn resume(&self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.home.join("containerd.log"))?;
-        let child = Command::new(program("containerd"))
+        let child = self
+            .command()
             .arg("--config")
             .arg(self.home.join("config.toml"))
             .env("PATH", self.search_path())
@@ -110,6 +129,19 @@ impl Containerd {
             .context("start containerd")?;
         *self.child() = Some(child);
         self.wait_until_it_answers()
+    }
+
+    /// crun 1.8.1 refuses version 1 hierarchies while a unified one with controllers is mounted beside them; for it,
+    /// containerd gets a mount namespace of its own in which the unified one is not there.
+    fn command(&self) -> Command {
+        let containerd = program("containerd");
+        if self.view == View::Whole {
+            return Command::new(containerd);
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "slave", "sh", "-c"]);
+        command.arg("umount /sys/fs/cgroup/unified; exec \"$0\" \"$@\"").arg(containerd);
+        command
     }
 
     fn search_path(&self) -> String {
@@ -168,7 +200,7 @@ impl Containerd {
     /// # Errors
     /// When containerd cannot be reached.
     pub async fn client(self: &Arc<Self>) -> Result<Client> {
-        self.client_for(Runtime::of(crate::Product::under_test())).await
+        self.client_for(Runtime::of(Product::under_test())).await
     }
 
     /// A client for a given runtime.

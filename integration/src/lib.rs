@@ -28,3 +28,10 @@ pub use task::{Exit, Process, Task};
 
 pub use containerd_client::tonic::{Code, Status};
 pub use containerd_client::types::v1::Status as Phase;
+
+/// What an error says, without the status code's decoration when it came from containerd.
+#[must_use]
+pub fn message(error: &anyhow::Error) -> String {
+    let status = error.chain().find_map(|cause| cause.downcast_ref::<Status>());
+    status.map_or_else(|| format!("{error:#}"), |status| status.message().to_owned())
+}

@@ -1,0 +1,10 @@
+//! The black-box suite: one test program, so that every topic shares one containerd and is linked once.
+//!
+//! `TARE_UNDER_TEST=runc cargo test -p integration` proves the tests themselves; without it they judge tare.
+
+mod events;
+mod exec;
+mod lifecycle;
+mod resources;
+mod spec;
+mod stdio;
