@@ -6,29 +6,25 @@ use crate::{CapabilitySets, Host, Refusal};
 
 /// The sets exactly as the specification has them; a process without `capabilities` has none.
 ///
-/// What the kernel would refuse half-way is refused here: an effective capability that is not permitted, an ambient one
-/// that is not both permitted and inheritable (runc passes over the second with a warning, crun fails).
+/// The kernel refuses an effective capability that is not permitted, so that is refused here. An ambient one it keeps
+/// only while it is both permitted and inheritable; others are left out, as with runc, whose own `runc spec` names some
+/// that are not inheritable since CVE-2022-29162.
 pub(crate) fn plan(field: &str, listed: Option<&LinuxCapabilities>, host: &Host) -> Result<CapabilitySets, Refusal> {
     let Some(listed) = listed else { return Ok(CapabilitySets::default()) };
     let known = u64::MAX >> (63 - host.last_capability.min(63));
     let mask = |set: &Option<Capabilities>| {
         set.iter().flatten().fold(0, |mask, capability| mask | 1 << number(*capability)) & known
     };
+    let (permitted, inheritable) = (mask(listed.permitted()), mask(listed.inheritable()));
     let sets = CapabilitySets {
         bounding: mask(listed.bounding()),
         effective: mask(listed.effective()),
-        permitted: mask(listed.permitted()),
-        inheritable: mask(listed.inheritable()),
-        ambient: mask(listed.ambient()),
+        permitted,
+        inheritable,
+        ambient: mask(listed.ambient()) & permitted & inheritable,
     };
     if sets.effective & !sets.permitted != 0 {
         return Err(Refusal::new(format!("{field}.effective"), "holds a capability that is not in permitted"));
-    }
-    if sets.ambient & !(sets.permitted & sets.inheritable) != 0 {
-        return Err(Refusal::new(
-            format!("{field}.ambient"),
-            "holds a capability that is not in both permitted and inheritable",
-        ));
     }
     Ok(sets)
 }
@@ -92,6 +88,33 @@ fn number(capability: Capability) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ambient_is_within_permitted_and_inheritable_and_all_within_the_kernel() {
+        let listed = r#"{"permitted":["CAP_CHOWN","CAP_KILL","CAP_BPF"],"inheritable":["CAP_KILL"],
+            "effective":["CAP_BPF"],"ambient":["CAP_CHOWN","CAP_KILL"]}"#;
+        let host = |last_capability| Host {
+            cgroups: crate::CgroupLayout::Legacy { hierarchies: Vec::new(), unified: None },
+            last_capability,
+            euid: 0,
+            apparmor: false,
+            selinux: false,
+            in_user_namespace: false,
+        };
+        let listed: LinuxCapabilities = serde_json::from_str(listed).unwrap();
+        let sets = plan("f", Some(&listed), &host(40)).unwrap();
+        let expected = CapabilitySets {
+            bounding: 0,
+            effective: 1 << 39,
+            permitted: 1 << 39 | 0x21,
+            inheritable: 0x20,
+            ambient: 0x20,
+        };
+        assert_eq!(sets, expected);
+        let sets = plan("f", Some(&listed), &host(37)).unwrap();
+        assert_eq!(sets, CapabilitySets { effective: 0, permitted: 0x21, ..expected });
+        assert_eq!(plan("f", None, &host(63)).unwrap(), CapabilitySets::default());
+    }
 
     /// Each known name, as `config.json` spells it, is the bit of its place in the kernel's list.
     #[test]

@@ -50,4 +50,32 @@ mod tests {
             assert_eq!(home(PASSWD, uid), expected, "{uid}");
         }
     }
+
+    #[test]
+    fn home_is_set_only_when_it_is_not() {
+        let process = |env: &[&str]| {
+            let listed = serde_json::json!({"user": {"uid": 1}, "args": ["a"], "cwd": "/", "env": env});
+            let host = crate::Host {
+                cgroups: crate::CgroupLayout::Legacy { hierarchies: Vec::new(), unified: None },
+                last_capability: 40,
+                euid: 0,
+                apparmor: false,
+                selinux: false,
+                in_user_namespace: false,
+            };
+            crate::process(&serde_json::from_value(listed).unwrap(), "process", &host).unwrap()
+        };
+        let table: [(&[&str], &[u8], &str); 5] = [
+            (&["A=1"], PASSWD, "A=1 HOME=/first"),
+            (&["HOME=", "A=1"], PASSWD, "A=1 HOME=/first"),
+            (&["HOME=/x", "A=1"], PASSWD, "HOME=/x A=1"),
+            (&["HOMER=1"], PASSWD, "HOMER=1 HOME=/first"),
+            (&[], b"", "HOME=/"),
+        ];
+        for (env, passwd, expected) in table {
+            let env: Vec<String> =
+                with_home(process(env), passwd).env.iter().map(|e| e.to_str().unwrap().to_owned()).collect();
+            assert_eq!(env.join(" "), expected);
+        }
+    }
 }

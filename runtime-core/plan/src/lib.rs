@@ -2,7 +2,7 @@
 //! done to make the container. This crate decides and never acts: no I/O, no clock, no environment, no unsafe.
 //! Equal inputs give equal plans (law 1), and a plan holds nothing that has to be decided later (law 2).
 //!
-//! The story, in reading order: [`container`] and [`process`] are the two planners; each concern has its module, and
+//! The story, in reading order: [`container()`] and [`process()`] are the two planners; each concern has its module, and
 //! a `Plan` prints as text, one line per thing that will be done.
 #![forbid(unsafe_code)]
 

@@ -86,11 +86,6 @@ fn the_process() {
         ("/process/selinuxLabel", "\"\"", "planned"),
         (
             "/process/capabilities",
-            r#"{"ambient":["CAP_KILL"],"permitted":["CAP_KILL"]}"#,
-            "process.capabilities.ambient: holds a capability that is not in both permitted and inheritable",
-        ),
-        (
-            "/process/capabilities",
             r#"{"effective":["CAP_KILL"]}"#,
             "process.capabilities.effective: holds a capability that is not in permitted",
         ),
