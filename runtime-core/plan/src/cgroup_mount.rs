@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::inside_path::c_string;
 use crate::mount_options::{Options, attr};
-use crate::mounts::{Mounted, Surroundings, assemble, parameters};
+use crate::mounts::{Mounted, Surroundings, assemble, labelled, parameters};
 use crate::namespaces::Kind;
 use crate::{Attributes, CgroupLayout, Hierarchy, InsidePath, Mount, Reach, Refusal, Symlink, Tree};
 
@@ -61,7 +61,7 @@ fn legacy(
     if !options.data.is_empty() {
         return Err(Refusal::new(format!("{field}.options"), "a cgroup version 1 mount takes no options of its own"));
     }
-    let mut planned = Mounted { mounts: vec![ground(target, options)], symlinks: Vec::new() };
+    let mut planned = Mounted { mounts: vec![ground(target, options, around)], symlinks: Vec::new() };
     for hierarchy in hierarchies {
         let name = hierarchy.mountpoint.file_name().and_then(std::ffi::OsStr::to_str).ok_or_else(|| {
             Refusal::new(format!("{field}.type"), format!("{} has no usable name", hierarchy.mountpoint.display()))
@@ -75,7 +75,7 @@ fn legacy(
 }
 
 /// The tmpfs below the hierarchies. It is read-only when asked, once the links are in it.
-fn ground(target: &InsidePath, options: &Options) -> Mount {
+fn ground(target: &InsidePath, options: &Options, around: Surroundings<'_>) -> Mount {
     let set = options.attributes.set & attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let of_ground = Options {
         attributes: Attributes { set, clear: 0 },
@@ -85,7 +85,7 @@ fn ground(target: &InsidePath, options: &Options) -> Mount {
     let tree = Tree::New {
         kind: c"tmpfs".to_owned(),
         source: c"tmpfs".to_owned(),
-        parameters: vec![(c"mode".to_owned(), Some(c"755".to_owned()))],
+        parameters: labelled("tmpfs", vec![(c"mode".to_owned(), Some(c"755".to_owned()))], around.label),
         copy_up: false,
     };
     assemble(tree, target.clone(), &of_ground)

@@ -22,7 +22,14 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     unsupported(linux)?;
     let namespaces = namespaces::plan(linux)?;
     let path = cgroup_path::plan(linux.cgroups_path().as_deref(), choices)?;
-    let around = Surroundings { bundle: &choices.bundle, namespaces: &namespaces, host, cgroup: &path };
+    let mount_label = label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?;
+    let around = Surroundings {
+        bundle: &choices.bundle,
+        namespaces: &namespaces,
+        host,
+        cgroup: &path,
+        label: mount_label.as_deref(),
+    };
     let mounted = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), around)?;
     let dev = devices::plan(linux.devices().as_deref().unwrap_or_default(), &mounted.mounts, &namespaces, host)?;
     let domainname = text(spec.domainname());
@@ -44,7 +51,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         // execCPUAffinity is, as its name says, for those that join.
         process: Process { initial_affinity: Vec::new(), affinity: Vec::new(), ..process(first, "process", host)? },
         hooks: hooks::plan(spec.hooks().as_ref())?,
-        mount_label: label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?,
+        mount_label,
         annotations: annotations(spec)?,
         namespaces,
     })

@@ -103,7 +103,8 @@ pub struct Plan {
     pub process: Process,
     /// The hooks, in the order they run.
     pub hooks: Hooks,
-    /// `linux.mountLabel`, applied as `context=` data to file systems that take one.
+    /// `linux.mountLabel`. Mounts that take it have it among their parameters already; the file system that masks
+    /// paths wants it too.
     pub mount_label: Option<CString>,
     /// The annotations, for the state that hooks and `state` show.
     pub annotations: Vec<(String, String)>,

@@ -1,5 +1,6 @@
 //! `mounts`: each one becomes a [`Mount`], and a `type: cgroup` one as many as the host's hierarchies need.
 
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,9 @@ const INSIDE_PROC: [&[u8]; 11] = [
     b"/proc/sys/crypto/fips_enabled",
 ];
 
+/// A parameter for fsconfig(2): a flag, or a key and a value.
+pub(crate) type Parameter = (CString, Option<CString>);
+
 /// What the mounts of a container depend on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
@@ -33,7 +37,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) host: &'a Host,
     pub(crate) cgroup: &'a Path,
+    /// `linux.mountLabel`.
+    pub(crate) label: Option<&'a CStr>,
 }
+
+/// File systems whose labels are the policy's, not the mount's: SELinux takes no `context=` for them, or runc gives none.
+const UNLABELLED: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
 /// Mounts in the order they are attached, and the links that go into them.
 #[derive(Debug, Default)]
@@ -147,7 +156,7 @@ fn tree(
     Ok(Tree::New {
         kind: c_string(&format!("{field}.type"), kind)?,
         source: c_string(&format!("{field}.source"), source.unwrap_or(Path::new("none")).as_os_str().as_bytes())?,
-        parameters: parameters(kind, target, options),
+        parameters: labelled(kind, parameters(kind, target, options), around.label),
         copy_up: options.copy_up,
     })
 }
@@ -171,16 +180,21 @@ fn host_sysfs(target: InsidePath, options: &Options) -> Mount {
     Mount { recursive: options.attributes, plain_target: true, ..mount }
 }
 
+/// With the container's SELinux context, unless the options name one of their own.
+pub(crate) fn labelled(kind: &str, mut parameters: Vec<Parameter>, label: Option<&CStr>) -> Vec<Parameter> {
+    let named = parameters.iter().any(|(key, _)| key.as_c_str() == c"context");
+    if !named && !UNLABELLED.contains(&kind) {
+        parameters.extend(label.map(|label| (c"context".to_owned(), Some(label.to_owned()))));
+    }
+    parameters
+}
+
 /// What fsconfig(2) is told: mount(2)'s MS_RDONLY meant the file system as well as the mount, so `ro` goes to both,
 /// unless something is yet to be made in it.
-pub(crate) fn parameters(
-    kind: &str,
-    target: &InsidePath,
-    options: &Options,
-) -> Vec<(std::ffi::CString, Option<std::ffi::CString>)> {
+pub(crate) fn parameters(kind: &str, target: &InsidePath, options: &Options) -> Vec<Parameter> {
     let read_only = options.attributes.set & attr::RDONLY != 0 && !sealed_last(kind.as_bytes(), target);
     let flags = options.superblock.iter().copied().chain(read_only.then_some("ro"));
-    let flags = flags.filter_map(|flag| Some((std::ffi::CString::new(flag).ok()?, None)));
+    let flags = flags.filter_map(|flag| Some((CString::new(flag).ok()?, None)));
     flags.chain(options.data.iter().cloned()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use oci_spec::runtime as oci;
 
-use crate::inside_path::c_string;
+use crate::inside_path::{c_string, inside};
 use crate::{Host, Process, Refusal, TerminalSize, User, capabilities, scheduling};
 
 /// `(uid_t)-1`. To setresuid(2) it means "unchanged", so a process that asked for it would stay root.
@@ -90,11 +90,12 @@ fn candidates(field: &str, args: &[CString], env: &[CString]) -> Result<Vec<CStr
         .collect()
 }
 
+/// Cleaned lexically, as runc does where it makes a missing one: what is made and what is entered are the same folder.
 fn cwd(field: &str, process: &oci::Process) -> Result<CString, Refusal> {
     if !process.cwd().is_absolute() {
         return Err(Refusal::new(field, format!("{:?} is not an absolute path", process.cwd())));
     }
-    c_string(field, process.cwd().as_os_str().as_encoded_bytes())
+    Ok(inside(field, process.cwd())?.0)
 }
 
 /// `consoleSize` means nothing without a terminal.

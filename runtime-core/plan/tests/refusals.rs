@@ -7,8 +7,23 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tare_plan::{CgroupLayout, Choices, Host, Plan, container};
 
+fn host() -> Host {
+    Host {
+        cgroups: CgroupLayout::Unified { mountpoint: PathBuf::from("/sys/fs/cgroup"), controllers: Vec::new() },
+        last_capability: 40,
+        euid: 0,
+        apparmor: false,
+        selinux: false,
+        in_user_namespace: false,
+    }
+}
+
 /// The default specification with the value at `pointer` replaced by `value`, planned on a host with cgroup version 2.
 fn planned(pointer: &str, value: &str) -> Result<Plan, Box<dyn Error>> {
+    planned_on(pointer, value, &host())
+}
+
+fn planned_on(pointer: &str, value: &str, host: &Host) -> Result<Plan, Box<dyn Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/containerd-default.json");
     let mut spec: Value = serde_json::from_slice(&std::fs::read(path)?)?;
     let (parent, key) = pointer.rsplit_once('/').ok_or("a pointer has a slash")?;
@@ -18,20 +33,12 @@ fn planned(pointer: &str, value: &str) -> Result<Plan, Box<dyn Error>> {
         Value::Array(array) => array.push(serde_json::from_str(value)?),
         _ => return Err("not a place with members".into()),
     }
-    let host = Host {
-        cgroups: CgroupLayout::Unified { mountpoint: PathBuf::from("/sys/fs/cgroup"), controllers: Vec::new() },
-        last_capability: 40,
-        euid: 0,
-        apparmor: false,
-        selinux: false,
-        in_user_namespace: false,
-    };
     let choices = Choices {
         id: "c1".to_owned(),
         bundle: PathBuf::from("/run/bundle"),
         default_cgroup_parent: PathBuf::from("/tare"),
     };
-    Ok(container(&serde_json::from_value(spec)?, &choices, &host)?)
+    Ok(container(&serde_json::from_value(spec)?, &choices, host)?)
 }
 
 fn check(table: &[(&str, &str, &str)]) {
@@ -202,4 +209,19 @@ fn the_mounts() {
 fn a_bound_dev_stays_as_the_host_has_it() {
     let plan = planned("/mounts/-", r#"{"destination":"/dev/","source":"/dev","options":["rbind"]}"#).expect("a plan");
     assert!(plan.devices.is_empty() && plan.symlinks.is_empty());
+}
+
+#[test]
+fn a_mount_label_is_the_context_of_what_takes_one() {
+    let host = Host { selinux: true, ..host() };
+    let plan = planned_on("/linux/mountLabel", "\"u:r:t:c1,c2\"", &host).expect("a plan").to_string();
+    let labelled: Vec<&str> = plan.lines().filter(|line| line.contains(" context=u:r:t:c1,c2")).collect();
+    let targets: Vec<&str> = labelled.iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(targets, ["/dev", "/dev/pts", "/dev/shm", "/run"]);
+}
+
+#[test]
+fn the_working_directory_is_cleaned() {
+    let plan = planned("/process/cwd", "\"/a//../b/./\"").expect("a plan");
+    assert_eq!(plan.process.cwd.to_str(), Ok("/b"));
 }
