@@ -12,6 +12,8 @@ mod freeze;
 mod kill;
 mod layout;
 mod make;
+mod oom;
+pub mod stats;
 mod write;
 
 use std::os::fd::OwnedFd;
@@ -24,6 +26,8 @@ use crate::{Error, Kind};
 
 pub use freeze::State;
 pub use layout::layout;
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 /// Where a container's cgroup is: one directory in each mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,14 +58,6 @@ pub struct Entrance {
     /// The version 2 directory, for `CLONE_INTO_CGROUP`.
     pub unified: Option<OwnedFd>,
 }
-
-/// A descriptor that becomes readable when the kernel has killed something for lack of memory.
-#[derive(Debug)]
-pub struct OomWatch {}
-
-/// What a container has used.
-#[derive(Debug)]
-pub struct Stats {}
 
 impl Cgroup {
     /// The directories of the cgroup `path` (absolute below every mount point). No side effect.
