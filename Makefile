@@ -6,7 +6,8 @@ export CARGO_TARGET_DIR
 
 # The binaries that are shipped need nothing of the host. The flags are for them alone: with --target, build scripts and
 # tests are built as usual.
-host = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Debian's make does not give its exports to $(shell).
+host = $(shell PATH='$(PATH)' rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 shim = TARE_SHIM=$(CARGO_TARGET_DIR)/$(host)/release/containerd-shim-tare-v2
 
