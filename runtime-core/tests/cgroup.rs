@@ -1,6 +1,8 @@
 //! A cgroup's life on the real kernel, as root: in whatever hierarchies this host mounts, and once more with the
 //! version 2 hierarchy alone where there is one.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
