@@ -14,7 +14,18 @@ fn main() {
     let status = Command::new(rustc)
         .args(["init/src/stub.rs", "--crate-name", "tare_init", "--crate-type", "bin", "--edition", "2024"])
         .args(["--cfg", "tare_stub", "--check-cfg", "cfg(tare_stub)", "--target", &target])
-        .args(["-C", "opt-level=s", "-C", "panic=abort", "-C", "lto=fat", "-C", "codegen-units=1", "-C", "strip=symbols"])
+        .args([
+            "-C",
+            "opt-level=s",
+            "-C",
+            "panic=abort",
+            "-C",
+            "lto=fat",
+            "-C",
+            "codegen-units=1",
+            "-C",
+            "strip=symbols",
+        ])
         .args(["-C", "relocation-model=static", "-C", "target-feature=+crt-static"])
         .args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib", "-C", "link-arg=-static"])
         .args(["-C", "link-arg=-Wl,--build-id=none,-z,noexecstack,-z,norelro,--gc-sections"])

@@ -1,10 +1,24 @@
-//! The container and its verbs.
+//! The container and its verbs. Creation is in `create`, the end in `end`; what is in between is here.
 
-use std::path::{Path, PathBuf};
+mod create;
+mod end;
 
-use crate::cgroup::{OomWatch, Stats};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use tare_plan::{Filter, Hooks};
+
+use crate::cgroup::{Cgroup, OomWatch, Stats};
+use crate::line::{Line, Word};
 use crate::oci;
-use crate::{Error, ExitStatus, Process, Stdio};
+use crate::prepare::Streams;
+use crate::record::{Exit, Record};
+use crate::spawn::{Cradle, spawn};
+use crate::{Error, ExitStatus, Kind, Process, Stdio, hooks, host, lower, rooted};
+
+pub use end::{Removed, remove};
 
 /// What [`Container::create`] is asked for.
 #[derive(Debug)]
@@ -31,7 +45,7 @@ pub struct Create {
 
 /// A mount as containerd's `types.Mount` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "containerd's names")]
 pub struct RootfsMount {
     pub kind: String,
     pub source: String,
@@ -51,24 +65,62 @@ pub struct Exec {
 /// A container that exists. All verbs take `&self`, block for milliseconds at most (hooks aside), and may be called
 /// from several threads at once.
 #[derive(Debug)]
-pub struct Container {}
+pub struct Container {
+    /// What is on disk.
+    record: Mutex<Record>,
+    /// The folder of the record.
+    state: PathBuf,
+    cgroup: Cgroup,
+    /// Init, from which execs take the namespaces.
+    init: OwnedFd,
+    pid: i32,
+    /// The namespaces that it does not share with this process, as `CLONE_NEW*` bits, and those that are its own.
+    namespaces: u32,
+    own_namespaces: u32,
+    personality: Option<u32>,
+    filter: Option<Filter>,
+    keyring: Option<std::ffi::CString>,
+    hooks: Hooks,
+    annotations: Vec<(String, String)>,
+    /// Init's control socket, until it is started.
+    gate: Mutex<Option<Gate>>,
+}
+
+/// What is needed to let init execute its program, and to say why it could not.
+#[derive(Debug)]
+struct Gate {
+    line: Line,
+    program: String,
+}
 
 impl Container {
-    /// Makes the container up to the point where its process waits for [`Container::start`].
-    ///
-    /// # Errors
-    /// Says phase, operation, object and errno; whatever was half-made has been undone.
-    pub fn create(request: Create) -> Result<(Self, Process), Error> {
-        let _ = request;
-        unimplemented!()
-    }
-
     /// Lets init execute its program.
     ///
     /// # Errors
     /// `exec …` failing in the child, or a failing startContainer hook; init has then ended.
     pub fn start(&self) -> Result<(), Error> {
-        unimplemented!()
+        let gate = lock(&self.gate).take();
+        let Some(gate) = gate else {
+            return Err(Error::new(Kind::State, "cannot start an already running container"));
+        };
+        if !self.hooks.start_container.is_empty() {
+            let place = hooks::Place::Inside(self.init.as_fd(), self.namespaces);
+            hooks::run("startContainer", &self.hooks.start_container, &self.hook_state("created")?, place)?;
+        }
+        gate.line.go()?;
+        match gate.line.next()? {
+            Word::Failed { errno, .. } => return Err(Error::program(format!("exec {}", gate.program), errno)),
+            _ => drop(gate),
+        }
+        let poststart = &self.hooks.poststart;
+        if poststart.is_empty() {
+            return Ok(());
+        }
+        let place = hooks::Place::Host(&self.bundle());
+        hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| {
+            // Runtime-spec 1.3: a failing poststart hook stops the container. It may have stopped by itself.
+            let _ = crate::sys::signal::send(self.init.as_fd(), libc::SIGKILL);
+        })
     }
 
     /// Starts another process in the container (created or running).
@@ -76,8 +128,49 @@ impl Container {
     /// # Errors
     /// As [`Container::create`].
     pub fn exec(&self, request: Exec) -> Result<Process, Error> {
-        let _ = request;
-        unimplemented!()
+        let host = host::host()?;
+        let mut process = tare_plan::process(&request.process, "process", host)?;
+        if tare_plan::needs_home(&process) {
+            let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
+            process = tare_plan::with_home(process, &rooted::passwd(root));
+        }
+        let streams = Streams::new(request.stdio)?;
+        let entrance = self.cgroup.entrance()?;
+        let joining = lower::Joining {
+            init: self.init.as_fd(),
+            namespaces: self.namespaces,
+            entrance: &entrance,
+            streams: &streams,
+            personality: self.personality,
+            filter: self.filter.as_ref(),
+            keyring: self.keyring.as_deref(),
+            last_capability: host.last_capability,
+        };
+        let script = lower::exec(&process, &joining);
+        let shares_pids = self.namespaces & lower::NEWPID == 0;
+        let cradle = Cradle {
+            namespaces: 0,
+            cgroup: entrance.unified.as_ref().map(|fd| fd.as_fd()),
+            pid_namespace: if shares_pids { None } else { Some(self.init.as_fd()) },
+        };
+        let mut newborn = spawn(&script, &cradle).map_err(|error| match error.errno() {
+            Some(errno) => self.stopped(errno),
+            None => error,
+        })?;
+        newborn.listen()?;
+        newborn.keep()
+    }
+
+    /// A container whose init has gone has no namespaces to join.
+    fn stopped(&self, errno: rustix::io::Errno) -> Error {
+        if self.init_is_alive() {
+            return Error::system("join the container", errno);
+        }
+        Error::new(Kind::State, "cannot exec in a stopped container")
+    }
+
+    fn init_is_alive(&self) -> bool {
+        crate::sys::signal::send(self.init.as_fd(), 0).is_ok()
     }
 
     /// Sends `signal` to every process in the container's cgroup. SIGKILL leaves nothing behind that could fork away.
@@ -85,14 +178,13 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
-        let _ = signal;
-        unimplemented!()
+        if signal == libc::SIGKILL { self.cgroup.kill() } else { self.cgroup.signal(signal) }
     }
 
     /// Init has a pid namespace of its own, so that its end is the end of all.
     #[must_use]
     pub fn owns_pid_namespace(&self) -> bool {
-        unimplemented!()
+        self.own_namespaces & lower::NEWPID != 0
     }
 
     /// Freezes every process.
@@ -100,7 +192,7 @@ impl Container {
     /// # Errors
     /// The kernel refusing, or not frozen within ten seconds.
     pub fn pause(&self) -> Result<(), Error> {
-        unimplemented!()
+        self.cgroup.freeze()
     }
 
     /// Thaws every process.
@@ -108,7 +200,7 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn resume(&self) -> Result<(), Error> {
-        unimplemented!()
+        self.cgroup.thaw()
     }
 
     /// Changes the limits.
@@ -116,8 +208,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::Invalid`], or the kernel refusing a value, named by its field.
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<(), Error> {
-        let _ = resources;
-        unimplemented!()
+        self.cgroup.apply(&tare_plan::resources::update(resources, host::host()?)?)
     }
 
     /// The numbers of all processes in the container's cgroup, in this process's pid namespace.
@@ -125,7 +216,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::NotFound`] when the cgroup is gone.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        unimplemented!()
+        self.cgroup.pids()
     }
 
     /// What the container has used.
@@ -133,7 +224,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::NotFound`] when the cgroup is gone.
     pub fn stats(&self) -> Result<Stats, Error> {
-        unimplemented!()
+        self.cgroup.stats()
     }
 
     /// A descriptor that becomes readable when the kernel has killed something for lack of memory.
@@ -141,42 +232,30 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn oom_watch(&self) -> Result<OomWatch, Error> {
-        unimplemented!()
+        self.cgroup.oom_watch()
     }
 
     /// Notes how init ended in the container's record, so that [`remove`] can tell after a crash of this process.
     ///
     /// # Errors
     /// The record cannot be written.
-    pub fn record_exit(&self, status: ExitStatus, at: std::time::SystemTime) -> Result<(), Error> {
-        let _ = (status, at);
-        unimplemented!()
+    pub fn record_exit(&self, status: ExitStatus, at: SystemTime) -> Result<(), Error> {
+        let mut record = lock(&self.record);
+        record.exit = Some(Exit::new(status, at));
+        record.write(&self.state)
     }
 
-    /// Kills what is left and takes everything away: processes, cgroup, mounts, record; runs the poststop hooks.
-    ///
-    /// # Errors
-    /// What could not be taken away; it may be called again.
-    pub fn delete(&self) -> Result<(), Error> {
-        unimplemented!()
+    fn bundle(&self) -> PathBuf {
+        lock(&self.record).bundle.clone()
+    }
+
+    fn hook_state(&self, status: &str) -> Result<String, Error> {
+        let record = lock(&self.record);
+        hooks::state(&record.id, status, self.pid, &record.bundle, &self.annotations)
     }
 }
 
-/// What [`remove`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
-    /// Init's number; 0 when it was never born.
-    pub pid: i32,
-    /// How and when init ended, when that was recorded.
-    pub exit: Option<(ExitStatus, std::time::SystemTime)>,
-}
-
-/// Deletes the container whose record lies in `state`, from any half-made state and with no process of ours alive.
-/// `Ok(None)`, in well under a millisecond, when there is nothing.
-///
-/// # Errors
-/// As [`Container::delete`].
-pub fn remove(state: &Path) -> Result<Option<Removed>, Error> {
-    let _ = state;
-    unimplemented!()
+/// Nothing panics while it holds one of these locks; if something did, what it guards is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -46,6 +46,19 @@ impl Error {
         Self { kind: Kind::System, message: format!("{what}: {}", name(errno)), errno: Some(errno) }
     }
 
+    /// The same, for what std did.
+    pub(crate) fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        match rustix::io::Errno::from_io_error(error) {
+            Some(errno) => Self::system(what, errno),
+            None => Self::new(Kind::System, format!("{what}: {error}")),
+        }
+    }
+
+    /// The program of a process could not be executed, at the very last: `exec format error` and its kin.
+    pub(crate) fn program(what: impl fmt::Display, errno: rustix::io::Errno) -> Self {
+        Self { kind: Kind::Program, message: format!("{what}: {}", words(errno)), errno: Some(errno) }
+    }
+
     /// The same error, met while doing `what`.
     #[must_use]
     pub fn during(mut self, what: impl fmt::Display) -> Self {
@@ -80,10 +93,58 @@ impl From<tare_plan::Refusal> for Error {
     }
 }
 
-/// The kernel's words for an errno, as libc's strerror has them in lower case: clients match "no such file or
-/// directory" and "permission denied".
-fn name(errno: rustix::io::Errno) -> String {
+/// An errno in the words of libc and by its name: `operation not permitted (EPERM)`. Clients match the words.
+pub(crate) fn name(errno: rustix::io::Errno) -> String {
+    match symbol(errno) {
+        Some(symbol) => format!("{} ({symbol})", words(errno)),
+        None => words(errno),
+    }
+}
+
+/// strerror(3) in lower case.
+fn words(errno: rustix::io::Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// The names of the errors that the calls of this crate can meet.
+fn symbol(errno: rustix::io::Errno) -> Option<&'static str> {
+    use rustix::io::Errno;
+    const NAMES: &[(Errno, &str)] = &[
+        (Errno::PERM, "EPERM"),
+        (Errno::NOENT, "ENOENT"),
+        (Errno::SRCH, "ESRCH"),
+        (Errno::IO, "EIO"),
+        (Errno::NXIO, "ENXIO"),
+        (Errno::TOOBIG, "E2BIG"),
+        (Errno::NOEXEC, "ENOEXEC"),
+        (Errno::BADF, "EBADF"),
+        (Errno::CHILD, "ECHILD"),
+        (Errno::AGAIN, "EAGAIN"),
+        (Errno::NOMEM, "ENOMEM"),
+        (Errno::ACCESS, "EACCES"),
+        (Errno::BUSY, "EBUSY"),
+        (Errno::EXIST, "EEXIST"),
+        (Errno::XDEV, "EXDEV"),
+        (Errno::NODEV, "ENODEV"),
+        (Errno::NOTDIR, "ENOTDIR"),
+        (Errno::ISDIR, "EISDIR"),
+        (Errno::INVAL, "EINVAL"),
+        (Errno::NFILE, "ENFILE"),
+        (Errno::MFILE, "EMFILE"),
+        (Errno::NOSPC, "ENOSPC"),
+        (Errno::ROFS, "EROFS"),
+        (Errno::RANGE, "ERANGE"),
+        (Errno::NAMETOOLONG, "ENAMETOOLONG"),
+        (Errno::NOSYS, "ENOSYS"),
+        (Errno::NOTEMPTY, "ENOTEMPTY"),
+        (Errno::LOOP, "ELOOP"),
+        (Errno::BADMSG, "EBADMSG"),
+        (Errno::OVERFLOW, "EOVERFLOW"),
+        (Errno::USERS, "EUSERS"),
+        (Errno::OPNOTSUPP, "EOPNOTSUPP"),
+        (Errno::TIMEDOUT, "ETIMEDOUT"),
+        (Errno::CONNREFUSED, "ECONNREFUSED"),
+    ];
+    NAMES.iter().find(|(known, _)| *known == errno).map(|(_, name)| *name)
 }

@@ -3,14 +3,27 @@
 //! What a caller sees is small: [`Container`] with its verbs, [`Process`], which is owned by its pidfd, [`remove`],
 //! which deletes a container from its record in whatever half-made state it is, and [`Error`].
 
+pub mod cgroup;
 mod container;
 mod error;
+mod hooks;
+mod host;
+mod line;
+mod lower;
+mod prepare;
 mod process;
+mod record;
+mod rooted;
+mod rootfs;
+mod script;
+mod spawn;
+mod spec;
+mod stub;
 mod sys;
-
-pub mod cgroup;
 
 pub use container::{Container, Create, Exec, Removed, RootfsMount, remove};
 pub use error::{Error, Kind};
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
+pub use spec::read_spec;
+pub use sys::harden;

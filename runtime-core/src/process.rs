@@ -3,7 +3,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::Error;
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::{Error, Kind};
 
 /// What a process is given as its standard streams.
 #[derive(Debug)]
@@ -50,6 +53,14 @@ pub struct Process {
 }
 
 impl Process {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, console: None }
+    }
+
+    pub(crate) fn put_console(&mut self, master: OwnedFd) {
+        self.console = Some(master);
+    }
+
     /// Its number in this process's pid namespace. For people and events; signals go through the pidfd.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -66,8 +77,11 @@ impl Process {
     /// # Errors
     /// [`crate::Kind::Finished`] when it has ended.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        let _ = signal;
-        unimplemented!()
+        match crate::sys::signal::send(self.pidfd.as_fd(), signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::SRCH) => Err(Error::new(Kind::Finished, "process already finished")),
+            Err(errno) => Err(Error::system(format!("send signal {signal} to process {}", self.pid), errno)),
+        }
     }
 
     /// Reaps it: `None` while it still runs. The pidfd is readable once it has ended.
@@ -75,7 +89,31 @@ impl Process {
     /// # Errors
     /// `waitid(2)` failing, or the child having been reaped already.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>, Error> {
-        unimplemented!()
+        self.waitid(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// Waits until it ends, and reaps it.
+    pub(crate) fn wait(&self) -> Result<ExitStatus, Error> {
+        let ended = self.waitid(WaitIdOptions::EXITED)?;
+        ended.ok_or_else(|| Error::new(Kind::System, format!("process {} has no exit status", self.pid)))
+    }
+
+    fn waitid(&self, options: WaitIdOptions) -> Result<Option<ExitStatus>, Error> {
+        let waited = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options));
+        let status = waited.map_err(|errno| Error::system(format!("wait for process {}", self.pid), errno))?;
+        Ok(status.and_then(|status| {
+            let code = status.exit_status().map(|code| ExitStatus::Code(u8::try_from(code & 0xff).unwrap_or(0)));
+            code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
+        }))
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
     }
 }
 

@@ -210,7 +210,7 @@ ops! {
     10 Open { dir: Fd, path: &'a CStr, flags: u64, resolve: u64, into: Slot }
     /// Writes all of it in one call.
     11 Write { fd: Fd, data: &'a [u8] }
-    /// Writes into a kernel file below `dir`: opened beneath it, no link followed, no mount crossed.
+    /// Writes into a kernel file below `dir`: opened beneath it, no magic link followed, no mount crossed.
     12 Set { dir: Fd, path: &'a CStr, data: &'a [u8] }
     /// Closes a slot or an inherited descriptor.
     13 Close { fd: Fd }
@@ -238,6 +238,8 @@ ops! {
     // Talking to the parent.
     /// Reports this point and waits for the word to go on.
     30 Sync { point: u32 }
+    /// Reports this point and goes on.
+    32 Report { point: u32 }
     /// Sends a descriptor.
     31 Send { fd: Fd, tag: u32 }
 
@@ -340,6 +342,8 @@ pub mod record {
     pub const FORKED: u32 = 3;
     /// A descriptor comes with this record; `value` is its tag.
     pub const DESCRIPTOR: u32 = 4;
+    /// Past point `value`, going on.
+    pub const REPORT: u32 = 5;
 }
 
 impl Record {

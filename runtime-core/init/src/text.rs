@@ -30,6 +30,7 @@ impl fmt::Display for Op<'_> {
             Op::Domainname { name } => write!(f, "set domainname {}", show(name.to_bytes())),
             Op::Loopback {} => f.write_str("bring up loopback"),
             Op::Sync { point } => write!(f, "wait at point {point}"),
+            Op::Report { point } => write!(f, "report point {point}"),
             Op::Send { tag, .. } => write!(f, "send descriptor {tag}"),
             _ => self.fmt_rest(f),
         }

@@ -24,10 +24,10 @@ const TIOCSCTTY: u32 = 0x540e;
 const TIOCGPTPEER: u32 = 0x5441;
 const TIOCSPTLCK: u32 = 0x4004_5431;
 
-/// Writes into a kernel file. SECURITY: nothing on the way may be a link or another mount, so that a container that
+/// Writes into a kernel file. SECURITY: nothing on the way may be a magic link or another mount, so that a container that
 /// shares this procfs cannot lead the write elsewhere (CVE-2025-52881).
 pub(super) fn set(dir: i32, path: &CStr, data: &[u8]) -> Done {
-    let beneath = flag::RESOLVE_BENEATH | flag::RESOLVE_NO_SYMLINKS | flag::RESOLVE_NO_XDEV;
+    let beneath = flag::RESOLVE_BENEATH | flag::RESOLVE_NO_MAGICLINKS | flag::RESOLVE_NO_XDEV;
     let fd = sys::openat2(dir, path, flag::O_WRONLY | flag::O_NOFOLLOW, 0, beneath).at(1)?;
     sys::write_all(fd, data).at(2)?;
     Ok(sys::close(fd)?)

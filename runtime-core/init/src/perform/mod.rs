@@ -143,6 +143,7 @@ impl<'a> Interpreter<'a> {
             Op::Loopback {} => mounts::loopback(),
             Op::Fork { kinds } => self.fork(kinds),
             Op::Sync { point } => self.sync(point),
+            Op::Report { point } => self.report(point),
             Op::Send { fd, tag } => self.send(fd, tag),
             Op::Find { candidates } => self.find(candidates),
             Op::Exec { arguments, environment } => self.exec(arguments, environment),

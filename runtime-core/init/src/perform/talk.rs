@@ -19,6 +19,11 @@ impl Interpreter<'_> {
         Ok(())
     }
 
+    /// Says "I am past this point".
+    pub(super) fn report(&self, point: u32) -> Done {
+        Ok(sys::write_all(self.line, &self.record(record::REPORT, point.cast_signed()))?)
+    }
+
     pub(super) fn send(&self, fd: Fd, tag: u32) -> Done {
         Ok(sys::send_fd(self.line, &self.record(record::DESCRIPTOR, tag.cast_signed()), self.fd(fd))?)
     }

@@ -1,0 +1,221 @@
+//! Creating a container: decide everything, write down what will be touched, touch it, and give birth. Whatever fails
+//! on the way undoes what was done before it, by being dropped.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use tare_plan::{Choices, IdRange, Plan};
+
+use super::{Container, Create, Gate, RootfsMount};
+use crate::cgroup::Cgroup;
+use crate::line::Line;
+use crate::lower::{self, Lowering, point};
+use crate::prepare::Prepared;
+use crate::record::{Record, since_1970, start_time};
+use crate::spawn::{Cradle, GATE, Newborn, Stand, spawn};
+use crate::{Error, Kind, Process, Stdio, hooks, host, rooted, rootfs};
+
+/// Where a container without `linux.cgroupsPath` is put.
+const CGROUP_PARENT: &str = "/tare";
+
+/// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
+struct Undo {
+    state: PathBuf,
+    record: Record,
+    armed: bool,
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // The error that brought us here is the one to report; what cannot be undone now, delete will find in the
+        // record, which goes last.
+        if self.armed && super::end::take_away(&self.record).is_ok() {
+            drop(Record::remove(&self.state));
+        }
+    }
+}
+
+impl Container {
+    /// Makes the container up to the point where its process waits for [`Container::start`].
+    ///
+    /// # Errors
+    /// Says phase, operation, object and errno; whatever was half-made has been undone.
+    pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
+        let mut plan = decide(&request)?;
+        let host = host::host()?;
+        let cgroup = Cgroup::plan(&host.cgroups, &plan.cgroup.path)?;
+        let record = intent(&request, &plan, &cgroup)?;
+        record.write(&request.state)?;
+        let mut undo = Undo { state: request.state.clone(), record, armed: true };
+        mount_rootfs(&request.rootfs, &undo.record.rootfs_mounts, &plan.rootfs.path)?;
+        add_home(&mut plan);
+        cgroup.create()?;
+        cgroup.apply(&plan.cgroup.resources)?;
+        let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
+        let prepared = Prepared::new(&plan, &cgroup, stdio)?;
+        let born = give_birth(&plan, &prepared, &request, host.last_capability);
+        let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
+        undo.record.init_process_pid = process.pid();
+        undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
+        let written = undo.record.write(&request.state);
+        let init = rustix::io::fcntl_dupfd_cloexec(process.as_fd(), 0);
+        let init = init.map_err(|errno| Error::system("duplicate a pidfd", errno));
+        match written.and(init) {
+            Ok(init) => {
+                undo.armed = false;
+                Ok((Self::assemble(&request, plan, undo.record.clone(), init, line), process))
+            }
+            Err(error) => {
+                // A process without a record must not live on; it waits at its gate and has done nothing yet.
+                drop(process.signal(libc::SIGKILL));
+                drop(process.wait());
+                Err(error)
+            }
+        }
+    }
+
+    fn assemble(request: &Create, plan: Plan, record: Record, init: OwnedFd, line: Line) -> Self {
+        let program = plan.process.args.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Self {
+            state: request.state.clone(),
+            cgroup: record.cgroup.clone(),
+            init,
+            pid: record.init_process_pid,
+            record: Mutex::new(record),
+            namespaces: all_namespaces(&plan),
+            own_namespaces: plan.namespaces.new,
+            personality: plan.personality,
+            filter: plan.seccomp,
+            keyring: CString::new(format!("_ses.{}", request.id)).ok().filter(|_| !request.no_new_keyring),
+            hooks: plan.hooks,
+            annotations: plan.annotations,
+            gate: Mutex::new(Some(Gate { line, program })),
+        }
+    }
+}
+
+/// The plan, and what this version cannot do yet.
+fn decide(request: &Create) -> Result<Plan, Error> {
+    if request.systemd_cgroup {
+        return Err(Error::new(Kind::Unsupported, "the systemd cgroup driver is not supported yet"));
+    }
+    let choices =
+        Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent: CGROUP_PARENT.into() };
+    let plan = tare_plan::container(&request.spec, &choices, host::host()?)?;
+    if plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some()) {
+        return Err(Error::new(Kind::Unsupported, "seccomp notify is not supported yet"));
+    }
+    Ok(plan)
+}
+
+/// The namespaces that the container does not share with this process.
+fn all_namespaces(plan: &Plan) -> u32 {
+    plan.namespaces.join.iter().fold(plan.namespaces.new, |all, (bit, _)| all | bit)
+}
+
+fn give_birth(plan: &Plan, prepared: &Prepared, request: &Create, last: u8) -> Result<(Process, Line), Error> {
+    let lowering = Lowering {
+        id: &request.id,
+        no_pivot: request.no_pivot,
+        no_new_keyring: request.no_new_keyring,
+        last_capability: last,
+    };
+    let script = lower::init(plan, prepared, &lowering);
+    let cradle = Cradle {
+        namespaces: lower::born_in(&plan.namespaces),
+        cgroup: prepared.entrance.unified.as_ref().map(|fd| fd.as_fd()),
+        pid_namespace: prepared.pid_namespace(),
+    };
+    let mut newborn = spawn(&script, &cradle)?;
+    raise(&mut newborn, plan, request)?;
+    newborn.keep_waiting()
+}
+
+/// What will be touched, before it is.
+fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Error> {
+    Ok(Record {
+        id: request.id.clone(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        created: since_1970(SystemTime::now()),
+        bundle: request.bundle.clone(),
+        rootfs_mounts: rootfs::targets(&request.rootfs, &plan.rootfs.path)?,
+        cgroup: cgroup.clone(),
+        exit: None,
+    })
+}
+
+fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> Result<(), Error> {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    match rustix::fs::mkdir(rootfs, rustix::fs::Mode::from_raw_mode(0o711)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(errno) => return Err(Error::system(format!("make {}", rootfs.display()), errno)),
+    }
+    rootfs::mount_all(mounts, targets)
+}
+
+/// `HOME` comes from the image's passwd where the specification has none.
+fn add_home(plan: &mut Plan) {
+    if tare_plan::needs_home(&plan.process) {
+        let passwd = rooted::directory(&plan.rootfs.path).map(rooted::passwd).unwrap_or_default();
+        plan.process = tare_plan::with_home(plan.process.clone(), &passwd);
+    }
+}
+
+/// Brings a newborn up to its gate.
+fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result<(), Error> {
+    loop {
+        let stand = newborn.listen()?;
+        let process = newborn.process()?;
+        match stand {
+            Stand::Waiting(GATE) => return Ok(()),
+            Stand::Waiting(point::MAPS) => give_maps(plan, process.pid())?,
+            Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
+            Stand::Waiting(other) => {
+                return Err(Error::new(Kind::System, format!("the stub waits at unknown point {other}")));
+            }
+            Stand::Executed => return Err(Error::new(Kind::System, "the process executed before it was started")),
+        }
+        newborn.go()?;
+    }
+}
+
+/// Id maps and clock offsets can only be written from outside, with this process's privileges. The child waits and is
+/// ours, so that its number cannot be anybody else's.
+fn give_maps(plan: &Plan, pid: i32) -> Result<(), Error> {
+    let spaces = &plan.namespaces;
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(&path, text).map_err(|error| Error::io(format!("write {file} of the user namespace"), &error))
+    };
+    let lines = |map: &[IdRange]| {
+        map.iter().fold(String::new(), |all, one| format!("{all}{} {} {}\n", one.inside, one.outside, one.count))
+    };
+    if !spaces.uid_map.is_empty() {
+        write("uid_map", lines(&spaces.uid_map))?;
+        write("gid_map", lines(&spaces.gid_map))?;
+    }
+    if spaces.time_offsets.is_empty() {
+        return Ok(());
+    }
+    let offsets = spaces.time_offsets.iter().fold(String::new(), |all, (clock, seconds, nanoseconds)| {
+        format!("{all}{} {seconds} {nanoseconds}\n", clock.to_string_lossy())
+    });
+    write("timens_offsets", offsets)
+}
+
+/// Everything is mounted, the root is still the host's: prestart and createRuntime see the host, createContainer the
+/// container's namespaces.
+fn run_hooks(plan: &Plan, request: &Create, process: &Process) -> Result<(), Error> {
+    let state = hooks::state(&request.id, "creating", process.pid(), &request.bundle, &plan.annotations)?;
+    let outside = hooks::Place::Host(&request.bundle);
+    hooks::run("prestart", &plan.hooks.prestart, &state, outside)?;
+    hooks::run("createRuntime", &plan.hooks.create_runtime, &state, outside)?;
+    let inside = hooks::Place::Inside(process.as_fd(), all_namespaces(plan));
+    hooks::run("createContainer", &plan.hooks.create_container, &state, inside)
+}

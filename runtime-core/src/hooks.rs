@@ -1,0 +1,110 @@
+//! Running OCI hooks: each is a process born like any other, with the container's state on its standard input, watched
+//! until it ends or its time is up. What a failing one means is the caller's business.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use tare_plan::Hook;
+
+use crate::process::{ExitStatus, Process};
+use crate::spawn::{Cradle, spawn};
+use crate::stub::sealed_bytes;
+use crate::{Error, Kind, lower};
+
+/// How much of a failing hook's output an error quotes.
+const QUOTED: usize = 4096;
+
+/// Where hooks run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// On the host, in the bundle.
+    Host(&'a Path),
+    /// In the namespaces of this process (a pidfd), of these kinds.
+    Inside(BorrowedFd<'a>, u32),
+}
+
+/// Runs hooks of one kind, in order, until one fails.
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: Place<'_>) -> Result<(), Error> {
+    for (index, hook) in hooks.iter().enumerate() {
+        one(hook, state, place).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
+    }
+    Ok(())
+}
+
+/// The state that hooks read (runtime-spec, runtime.md "State").
+pub(crate) fn state(
+    id: &str,
+    status: &str,
+    pid: i32,
+    bundle: &Path,
+    annotations: &[(String, String)],
+) -> Result<String, Error> {
+    let annotations: serde_json::Map<_, _> =
+        annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    let mut state = serde_json::json!({
+        "ociVersion": "1.3.0",
+        "id": id,
+        "status": status,
+        "bundle": bundle,
+        "annotations": annotations,
+    });
+    if pid > 0 {
+        state["pid"] = pid.into();
+    }
+    serde_json::to_string(&state).map_err(|error| Error::new(Kind::System, error.to_string()))
+}
+
+fn one(hook: &Hook, state: &str, place: Place<'_>) -> Result<(), Error> {
+    let memory = |errno| Error::system("hold a hook's input and output", errno);
+    let input = rewound(sealed_bytes("tare-state", state.as_bytes()).map_err(memory)?).map_err(memory)?;
+    let output = memfd_create("tare-hook-output", MemfdFlags::CLOEXEC).map_err(memory)?;
+    let (cwd, inside) = match place {
+        Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
+        Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
+    };
+    let pid_namespace = inside.filter(|(_, kinds)| kinds & lower::NEWPID != 0).map(|(process, _)| process);
+    let joined = inside.map(|(process, kinds)| (process, kinds & !lower::NEWPID));
+    let script = lower::hook(hook, [&input, &output, &output], &cwd, joined);
+    let mut newborn = spawn(&script, &Cradle { pid_namespace, ..Cradle::default() })?;
+    newborn.listen()?;
+    let process = newborn.keep()?;
+    match watch(&process, hook.timeout)? {
+        ExitStatus::Code(0) => Ok(()),
+        status => Err(Error::new(Kind::System, format!("{status}, output: {}", quote(output)))),
+    }
+}
+
+/// A memfd is read from its beginning by whoever opened it last, and that is the hook.
+fn rewound(file: OwnedFd) -> Result<OwnedFd, rustix::io::Errno> {
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map(|_| file)
+}
+
+/// Waits until the hook ends; past its time it is killed.
+fn watch(process: &Process, timeout: Option<u64>) -> Result<ExitStatus, Error> {
+    let Some(seconds) = timeout else { return process.wait() };
+    let limit = Timespec::try_from(Duration::from_secs(seconds)).ok();
+    let mut watched = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut watched, limit.as_ref()));
+    if ready.map_err(|errno| Error::system("wait for a hook", errno))? > 0 {
+        return process.wait();
+    }
+    process.signal(libc::SIGKILL)?;
+    process.wait()?;
+    Err(Error::new(Kind::Timeout, format!("hook ran past timeout of {seconds}s")))
+}
+
+/// The end of what the hook said.
+fn quote(output: OwnedFd) -> String {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::from(output);
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut text = vec![0; QUOTED];
+    let read = file.read_at(&mut text, length.saturating_sub(QUOTED as u64)).unwrap_or(0);
+    text.truncate(read);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}

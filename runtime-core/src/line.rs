@@ -1,0 +1,98 @@
+//! The control socket between the parent and a stub: what the stub says, and the word to go on. Message boundaries are
+//! the kernel's (`SOCK_SEQPACKET`); a record is sixteen bytes.
+
+use std::io::IoSliceMut;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
+    send, socketpair,
+};
+use tare_init::script::{Record, record};
+
+use crate::Error;
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct Line(OwnedFd);
+
+/// What a stub has said.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// It waits at this point.
+    Waiting(u32),
+    /// It is past this point.
+    Past(u32),
+    /// Another process goes on in its place: this pid.
+    Forked(i32),
+    /// It has sent a descriptor.
+    Descriptor(OwnedFd),
+    /// An op could not be done.
+    Failed {
+        /// Which.
+        op: u32,
+        /// Why.
+        errno: Errno,
+    },
+    /// It has executed its program, or ended without a word.
+    Closed,
+}
+
+impl Line {
+    /// Both ends: ours, and the stub's.
+    pub(crate) fn pair() -> Result<(Self, OwnedFd), Error> {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.map_err(|errno| Error::system("make a control socket", errno))?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Waits for the next word.
+    pub(crate) fn next(&self) -> Result<Word, Error> {
+        let mut bytes = [0; 16];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received =
+            rustix::io::retry_on_intr(|| recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC));
+        let length = match received {
+            Ok(message) => message.bytes,
+            Err(Errno::CONNRESET) => 0,
+            Err(errno) => return Err(Error::system("read the control socket", errno)),
+        };
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        if length == 0 {
+            return Ok(Word::Closed);
+        }
+        let said = Record::from_bytes(&bytes);
+        match (said.kind, descriptor) {
+            (record::SYNC, _) => Ok(Word::Waiting(said.value.cast_unsigned())),
+            (record::REPORT, _) => Ok(Word::Past(said.value.cast_unsigned())),
+            (record::FORKED, _) => Ok(Word::Forked(said.value)),
+            (record::DESCRIPTOR, Some(fd)) => Ok(Word::Descriptor(fd)),
+            (record::FAILED, _) => Ok(Word::Failed { op: said.op, errno: Errno::from_raw_os_error(said.value) }),
+            (kind, _) => Err(Error::new(crate::Kind::System, format!("the stub said {kind}, which means nothing"))),
+        }
+    }
+
+    /// The same line once more.
+    pub(crate) fn try_clone(&self) -> Result<Self, Error> {
+        let copy = rustix::io::fcntl_dupfd_cloexec(&self.0, 0);
+        copy.map(Self).map_err(|errno| Error::system("duplicate the control socket", errno))
+    }
+
+    /// Lets the stub go on from where it waits.
+    pub(crate) fn go(&self) -> Result<(), Error> {
+        let sent = send(&self.0, &[0; 16], SendFlags::NOSIGNAL);
+        sent.map(drop).map_err(|errno| Error::system("tell the stub to go on", errno))
+    }
+}
+
+impl std::os::fd::AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

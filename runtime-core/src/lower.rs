@@ -1,0 +1,65 @@
+//! From a plan and what was prepared to a script: the order of a container's birth. Everything is decided by now; this
+//! only spells it out, and the order, with the reason for each place in it, is the knowledge.
+
+mod exec;
+mod finish;
+mod hook;
+mod init;
+mod mounts;
+
+pub(crate) use exec::{Joining, exec};
+pub(crate) use hook::hook;
+pub(crate) use init::{Lowering, NEWPID, born_in, init};
+
+use tare_init::script::{Fd, Op};
+use tare_plan::Process;
+
+use crate::cgroup::Entrance;
+use crate::script::Script;
+
+/// Points at which a stub waits for its parent; the last is [`crate::spawn::GATE`].
+pub(crate) mod point {
+    /// For the id maps of a new user namespace, or the offsets of a new time namespace.
+    pub(crate) const MAPS: u32 = 1;
+    /// For the hooks that run before the root is changed.
+    pub(crate) const HOOKS: u32 = 2;
+}
+
+/// What every stub does first, while it still sees the host's file system: default signals, its place in the version 1
+/// cgroups, the OOM score that only the host's /proc can change.
+fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance) {
+    use std::os::fd::AsFd as _;
+    script.what("reset signals");
+    script.push(Op::ResetSignals {});
+    if !process.initial_affinity.is_empty() {
+        affinity(script, &process.initial_affinity);
+    }
+    script.what("join the cgroup");
+    for tasks in &entrance.tasks {
+        let fd = script.inherit(tasks.as_fd());
+        // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.
+        script.push(Op::Write { fd, data: b"0" });
+    }
+    if !process.affinity.is_empty() {
+        affinity(script, &process.affinity);
+    }
+    if let Some(score) = process.oom_score_adj {
+        script.what(format!("set oom_score_adj to {score}"));
+        let into = script.slot();
+        script.push(Op::Open {
+            dir: Fd::CWD,
+            path: c"/proc/self/oom_score_adj",
+            flags: u64::from(libc::O_WRONLY.unsigned_abs()),
+            resolve: 0,
+            into,
+        });
+        script.push(Op::Write { fd: Fd::slot(into), data: score.to_string().as_bytes() });
+        script.push(Op::Close { fd: Fd::slot(into) });
+    }
+}
+
+fn affinity(script: &mut Script<'_>, mask: &[u64]) {
+    script.what("set the cpu affinity");
+    let mask: Vec<u8> = mask.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    script.push(Op::Affinity { mask: &mask });
+}

@@ -1,0 +1,63 @@
+//! The script of a process that joins a container.
+
+use std::os::fd::BorrowedFd;
+
+use tare_init::script::{Fd, Op};
+use tare_plan::{Filter, Process};
+
+use super::begin;
+use super::finish::{Ending, Gate, finish, open_terminal};
+use super::init::NEWPID;
+use crate::cgroup::Entrance;
+use crate::prepare::Streams;
+use crate::script::Script;
+
+/// What is joined.
+#[derive(Debug)]
+pub(crate) struct Joining<'a, 'fd> {
+    /// The container's init, as a pidfd: its namespaces are joined in one call.
+    pub(crate) init: BorrowedFd<'fd>,
+    /// The kinds that the container does not share with this process.
+    pub(crate) namespaces: u32,
+    pub(crate) entrance: &'fd Entrance,
+    pub(crate) streams: &'fd Streams,
+    pub(crate) personality: Option<u32>,
+    pub(crate) filter: Option<&'a Filter>,
+    /// The name of the session keyring to join.
+    pub(crate) keyring: Option<&'a std::ffi::CStr>,
+    pub(crate) last_capability: u8,
+}
+
+/// The script of an exec.
+pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
+    let mut script = Script::new();
+    begin(&mut script, process, joining.entrance);
+    if let Some(persona) = joining.personality {
+        script.what(format!("set personality {persona:#x}"));
+        script.push(Op::Personality { persona });
+    }
+    if let Some(name) = joining.keyring {
+        script.what("join the container's session keyring");
+        script.push(Op::Keyring { name, permissions: 0 });
+    }
+    script.what("join the container's namespaces");
+    let fd = script.inherit(joining.init);
+    // The pid namespace is joined by being born in it.
+    script.push(Op::SetNs { fd, kinds: joining.namespaces & !NEWPID });
+    let terminal = process.terminal.map(|_| {
+        let root = script.slot();
+        let flags = u64::from((libc::O_PATH | libc::O_DIRECTORY).unsigned_abs());
+        script.push(Op::Open { dir: Fd::CWD, path: c"/", flags, resolve: 0, into: root });
+        open_terminal(&mut script, Fd::slot(root))
+    });
+    let ending = Ending {
+        process,
+        filter: joining.filter,
+        streams: joining.streams,
+        terminal,
+        gate: Gate::Pass,
+        last_capability: joining.last_capability,
+    };
+    finish(&mut script, &ending);
+    script
+}

@@ -1,0 +1,208 @@
+//! The end of every script that becomes a container's process, init or exec: streams, limits, identity, program.
+//!
+//! The order of the last steps depends on `no_new_privileges`. With it, the filter is installed last of all. Without,
+//! installing asks for CAP_SYS_ADMIN, which is kept for exactly that long: after the filter only `capset`, the gate and
+//! `execve` have to be allowed by the profile.
+
+use std::os::fd::AsFd as _;
+
+use tare_init::script::{Fd, Numbers, Op, Strings};
+use tare_plan::{CapabilitySets, Filter, Process};
+
+use crate::prepare::Streams;
+use crate::script::{About, Script, numbers, strings};
+use crate::spawn::GATE;
+
+const PR_SET_KEEPCAPS: i32 = 8;
+const PR_SET_NO_NEW_PRIVS: i32 = 38;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// The umask that the stub was born with.
+const INHERITED_UMASK: u32 = u32::MAX;
+
+/// What the stub does when everything but executing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Waits for start.
+    Wait,
+    /// Only says so.
+    Pass,
+}
+
+/// Opens the terminal of the devpts below `root` and sends its master to the parent; answers the peer.
+pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd) -> Fd {
+    script.what("open a terminal of /dev/pts");
+    let (master, peer) = (script.slot(), script.slot());
+    script.push(Op::Terminal { root, path: c"/dev/pts/ptmx", master, peer });
+    script.push(Op::Send { fd: Fd::slot(master), tag: 0 });
+    script.push(Op::Close { fd: Fd::slot(master) });
+    Fd::slot(peer)
+}
+
+/// What a script ends with.
+#[derive(Debug)]
+pub(super) struct Ending<'a, 'fd> {
+    pub(super) process: &'a Process,
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) streams: &'fd Streams,
+    /// The terminal's peer, where there is one.
+    pub(super) terminal: Option<Fd>,
+    pub(super) gate: Gate,
+    /// The highest capability the kernel knows.
+    pub(super) last_capability: u8,
+}
+
+pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
+    let Ending { process, filter, gate, .. } = *ending;
+    let last = u32::from(ending.last_capability);
+    give_streams(script, process, ending.terminal, ending.streams);
+    limits(script, process);
+    security_label(script, process);
+    identity(script, process, last);
+    let admin = if filter.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
+    privileges(script, process, admin, last);
+    script.about(About::Finding(process.args.first().map_or_else(String::new, |name| lossy(name))));
+    let candidates = strings(process.candidates.iter().map(|path| &**path));
+    script.push(Op::Find { candidates: Strings(&candidates) });
+    if admin == 0 {
+        pass(script, gate);
+        close(script);
+        install(script, filter);
+    } else {
+        close(script);
+        install(script, filter);
+        final_capabilities(script, process.capabilities);
+        pass(script, gate);
+    }
+    script.about(About::Executing(process.args.first().map_or_else(String::new, |path| lossy(path))));
+    let arguments = strings(process.args.iter().map(|text| &**text));
+    let environment = strings(process.env.iter().map(|text| &**text));
+    script.push(Op::Exec { arguments: Strings(&arguments), environment: Strings(&environment) });
+}
+
+fn lossy(text: &std::ffi::CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+fn give_streams<'fd>(script: &mut Script<'fd>, process: &Process, terminal: Option<Fd>, streams: &'fd Streams) {
+    script.what("give the process its streams");
+    script.push(Op::Session { terminal: terminal.unwrap_or(Fd::NONE) });
+    for number in 0..3 {
+        let from = match (terminal, streams) {
+            (Some(peer), _) => peer,
+            (None, Streams::Open(open)) => match open.get(number) {
+                Some(fd) => script.inherit(fd.as_fd()),
+                None => continue,
+            },
+            (None, Streams::Terminal) => continue,
+        };
+        script.push(Op::Dup { from, to: i32::try_from(number).unwrap_or(0) });
+    }
+    script.push(Op::OwnStdio { uid: process.user.uid });
+}
+
+fn limits(script: &mut Script<'_>, process: &Process) {
+    for (resource, soft, hard) in &process.rlimits {
+        script.what(format!("set rlimit {resource} to {soft}:{hard}"));
+        script.push(Op::Rlimit { resource: *resource, soft: *soft, hard: *hard });
+    }
+    if let Some(scheduler) = &process.scheduler {
+        script.what("set the scheduler");
+        script.push(Op::Scheduler { attributes: &sched_attr(scheduler) });
+    }
+    if let Some(value) = process.io_priority {
+        script.what("set the io priority");
+        script.push(Op::IoPriority { value });
+    }
+    script.what("set the umask");
+    script.push(Op::Umask { mask: process.user.umask.unwrap_or(INHERITED_UMASK) });
+}
+
+/// `struct sched_attr`, version 0: 48 bytes (sched_setattr(2)).
+fn sched_attr(scheduler: &tare_plan::Scheduler) -> Vec<u8> {
+    let words = [48, scheduler.policy];
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    bytes.extend(scheduler.flags.to_ne_bytes());
+    bytes.extend(scheduler.nice.to_ne_bytes());
+    bytes.extend(scheduler.priority.to_ne_bytes());
+    for time in [scheduler.runtime, scheduler.deadline, scheduler.period] {
+        bytes.extend(time.to_ne_bytes());
+    }
+    bytes
+}
+
+/// The label that the next execve takes on, written through a procfs that nobody else can reach.
+fn security_label(script: &mut Script<'_>, process: &Process) {
+    let apparmor = process.apparmor.as_ref().map(|name| (c"thread-self/attr/apparmor/exec", "exec ", name));
+    let selinux = process.selinux.as_ref().map(|label| (c"thread-self/attr/exec", "", label));
+    for (path, verb, label) in [apparmor, selinux].into_iter().flatten() {
+        script.what(format!("set security label {}", label.to_string_lossy()));
+        let proc = script.slot();
+        script.push(super::mounts::private_procfs(proc));
+        let data = [verb.as_bytes(), label.as_bytes()].concat();
+        script.push(Op::Set { dir: Fd::slot(proc), path, data: &data });
+        script.push(Op::Close { fd: Fd::slot(proc) });
+        script.free(proc);
+    }
+}
+
+/// The working directory is entered with root's rights, before they go, as runc does; then groups, ids, and the proof.
+fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
+    let user = &process.user;
+    let groups = numbers(&user.groups);
+    script.what(format!("chdir to cwd ({:?}) set in config.json failed", process.cwd.to_string_lossy()));
+    script.push(Op::Chdir { path: &process.cwd });
+    script.what("limit the bounding capabilities");
+    script.push(Op::Bounding { keep: process.capabilities.bounding, last });
+    script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 1 });
+    script.what(format!("become user {} group {}", user.uid, user.gid));
+    script.push(Op::Groups { groups: Numbers(&groups) });
+    script.push(Op::Ids { uid: user.uid, gid: user.gid });
+    script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 0 });
+    script.what(format!("verify user {} group {}", user.uid, user.gid));
+    script.push(Op::VerifyIds { uid: user.uid, gid: user.gid, groups: Numbers(&groups) });
+}
+
+/// Capabilities, with `admin` kept in addition, and no_new_privs; both are read back.
+fn privileges(script: &mut Script<'_>, process: &Process, admin: u64, last: u32) {
+    let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = process.capabilities;
+    let (effective, permitted) = (effective | admin, permitted | admin);
+    script.what("set capabilities");
+    script.push(Op::Capabilities { effective, permitted, inheritable });
+    script.push(Op::Ambient { set: ambient, last });
+    if process.no_new_privileges {
+        script.what("set no_new_privs");
+        script.push(Op::Prctl { option: PR_SET_NO_NEW_PRIVS, value: 1 });
+    }
+    script.what("verify capabilities and no_new_privs");
+    let no_new_privileges = process.no_new_privileges.into();
+    script.push(Op::VerifyPrivileges { effective, permitted, inheritable, bounding, last, no_new_privileges });
+}
+
+fn final_capabilities(script: &mut Script<'_>, sets: CapabilitySets) {
+    if sets.effective & sets.permitted & CAP_SYS_ADMIN == 0 {
+        let CapabilitySets { effective, permitted, inheritable, .. } = sets;
+        script.what("give up CAP_SYS_ADMIN");
+        script.push(Op::Capabilities { effective, permitted, inheritable });
+    }
+}
+
+fn pass(script: &mut Script<'_>, gate: Gate) {
+    script.what("wait for start");
+    script.push(match gate {
+        Gate::Wait => Op::Sync { point: GATE },
+        Gate::Pass => Op::Report { point: GATE },
+    });
+}
+
+/// Everything but the streams is closed for good before the program is looked up again by execve (CVE-2024-21626).
+fn close(script: &mut Script<'_>) {
+    script.what("close descriptors");
+    script.push(Op::CloseFrom { first: 3 });
+}
+
+fn install(script: &mut Script<'_>, filter: Option<&Filter>) {
+    let Some(filter) = filter else { return };
+    script.what("install the seccomp filter");
+    let into = script.slot();
+    script.push(Op::Seccomp { flags: filter.flags, program: &filter.program, into });
+}

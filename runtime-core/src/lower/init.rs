@@ -1,0 +1,164 @@
+//! The script of a container's first process.
+
+use std::os::fd::AsFd as _;
+
+use tare_init::script::{Fd, Op, make};
+use tare_plan::{Namespaces, Plan, Propagation};
+
+use super::finish::{Ending, Gate, finish};
+use super::{begin, mounts, point};
+use crate::prepare::Prepared;
+use crate::script::Script;
+
+pub(super) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
+pub(crate) const NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
+const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
+const NEWNET: u32 = libc::CLONE_NEWNET.cast_unsigned();
+/// `CLONE_NEWTIME`, which is also `CSIGNAL` bits for old `clone(2)`.
+const NEWTIME: u32 = 0x80;
+
+/// What the caller of create chooses beside the plan.
+#[derive(Debug)]
+pub(crate) struct Lowering<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+    pub(crate) last_capability: u8,
+}
+
+/// The namespaces that `clone3` itself makes. The cgroup namespace comes after placement, the time namespace after its
+/// offsets; and when a user namespace is joined, everything new must be made after that, or the host would own it.
+pub(crate) fn born_in(namespaces: &Namespaces) -> u32 {
+    if joins_user(namespaces) { 0 } else { namespaces.new & !(NEWCGROUP | NEWTIME) }
+}
+
+fn joins_user(namespaces: &Namespaces) -> bool {
+    namespaces.join.iter().any(|(bit, _)| *bit == NEWUSER)
+}
+
+/// The script of init.
+pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'_>) -> Script<'fd> {
+    let mut script = Script::new();
+    begin(&mut script, &plan.process, &prepared.entrance);
+    if let Some(persona) = plan.personality {
+        script.what(format!("set personality {persona:#x}"));
+        script.push(Op::Personality { persona });
+    }
+    if !lowering.no_new_keyring {
+        keyring(&mut script, lowering.id);
+    }
+    enter_namespaces(&mut script, plan, prepared);
+    names(&mut script, plan);
+    let root = mounts::rootfs(&mut script, plan, prepared);
+    mounts::all(&mut script, plan, prepared, root);
+    let terminal = mounts::terminal(&mut script, plan, root);
+    let hooks = &plan.hooks;
+    if [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|hooks| !hooks.is_empty()) {
+        script.what("wait for the hooks");
+        script.push(Op::Sync { point: point::HOOKS });
+    }
+    working_directory(&mut script, plan, root);
+    script.what(format!("pivot into rootfs {}", plan.rootfs.path.display()));
+    script.push(if lowering.no_pivot { Op::MoveRoot { root } } else { Op::Pivot { root } });
+    mounts::seal(&mut script, plan, prepared, root);
+    let ending = Ending {
+        process: &plan.process,
+        filter: plan.seccomp.as_ref(),
+        streams: &prepared.streams,
+        terminal,
+        gate: Gate::Wait,
+        last_capability: lowering.last_capability,
+    };
+    finish(&mut script, &ending);
+    script
+}
+
+/// The session keyring: with the host's permissions for the container's user to search in it, as runc sets them.
+fn keyring(script: &mut Script<'_>, id: &str) {
+    // KEY_POS_ALL, and view, read, link and search for the user (keyctl(2)).
+    const PERMISSIONS: u32 = 0x3f1b_0000;
+    script.what("join a new session keyring");
+    let name = std::ffi::CString::new(format!("_ses.{id}")).unwrap_or_default();
+    script.push(Op::Keyring { name: &name, permissions: PERMISSIONS });
+}
+
+fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
+    let new = plan.namespaces.new;
+    if new & NEWTIME != 0 {
+        script.what("make a time namespace");
+        script.push(Op::Unshare { kinds: NEWTIME });
+    }
+    if new & (NEWUSER | NEWTIME) != 0 {
+        script.what("wait for id maps and clock offsets");
+        script.push(Op::Sync { point: point::MAPS });
+    }
+    // A pid namespace is joined by being born in it.
+    for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWPID) {
+        script.what(format!("join namespace {bit:#x}"));
+        let fd = script.inherit(fd.as_fd());
+        script.push(Op::SetNs { fd, kinds: *bit });
+    }
+    if joins_user(&plan.namespaces) {
+        script.what("make the other namespaces inside the user namespace");
+        let kinds = new & !(NEWCGROUP | NEWTIME);
+        script.push(if kinds & NEWPID == 0 { Op::Unshare { kinds } } else { Op::Fork { kinds } });
+    } else if new & NEWTIME != 0 {
+        // Only a child is in a new time namespace.
+        script.push(Op::Fork { kinds: 0 });
+    }
+    if new & NEWUSER != 0 || joins_user(&plan.namespaces) {
+        script.what("become root of the user namespace");
+        script.push(Op::Ids { uid: 0, gid: 0 });
+    }
+    if new & NEWCGROUP != 0 {
+        script.what("make a cgroup namespace");
+        script.push(Op::Unshare { kinds: NEWCGROUP });
+    }
+    if new & NEWNET != 0 {
+        script.what("bring up loopback");
+        script.push(Op::Loopback {});
+    }
+}
+
+/// What the new namespaces are called and how the kernel behaves in them. The procfs for it is ours alone: none that a
+/// container could have prepared is written to (CVE-2025-52881).
+fn names(script: &mut Script<'_>, plan: &Plan) {
+    if let Some(name) = &plan.hostname {
+        script.what(format!("set hostname {}", name.to_string_lossy()));
+        script.push(Op::Hostname { name });
+    }
+    if let Some(name) = &plan.domainname {
+        script.what(format!("set domainname {}", name.to_string_lossy()));
+        script.push(Op::Domainname { name });
+    }
+    if plan.sysctl.is_empty() {
+        return;
+    }
+    script.what("make a private procfs");
+    let into = script.slot();
+    script.push(mounts::private_procfs(into));
+    for (key, value) in &plan.sysctl {
+        script.what(format!("set sysctl {} to {}", key.to_string_lossy(), value.to_string_lossy()));
+        let path = std::ffi::CString::new([b"sys/", key.as_bytes()].concat()).unwrap_or_default();
+        script.push(Op::Set { dir: Fd::slot(into), path: &path, data: value.as_bytes() });
+    }
+    script.push(Op::Close { fd: Fd::slot(into) });
+}
+
+/// A working directory that the image does not have is made, as runc does.
+fn working_directory(script: &mut Script<'_>, plan: &Plan, root: Fd) {
+    script.what(format!("make the working directory {}", plan.process.cwd.to_string_lossy()));
+    let into = script.slot();
+    script.push(Op::Target { root, path: &plan.process.cwd, make: make::DIRECTORY, into });
+    script.push(Op::Close { fd: Fd::slot(into) });
+}
+
+/// `MS_*` of mount(2), as `mount_setattr(2)` takes it.
+pub(super) fn propagation(kind: Propagation) -> u64 {
+    match kind {
+        Propagation::Unbindable => 1 << 17,
+        Propagation::Private => 1 << 18,
+        Propagation::Slave => 1 << 19,
+        Propagation::Shared => 1 << 20,
+    }
+}

@@ -1,0 +1,104 @@
+//! The intent record: `state.json`. It is on disk before the first side effect, so that whatever a crash leaves can be
+//! found and taken away by a process that knows nothing else (law 9). One file, written beside and renamed into place.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::process::ExitStatus;
+use crate::{Error, Kind};
+
+const NAME: &str = "state.json";
+
+/// What is known of a container outside of any process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    /// 0 until it is born.
+    pub(crate) init_process_pid: i32,
+    /// In clock ticks since boot (proc(5), field 22): tells a pid from a later process of the same number.
+    pub(crate) init_process_start: u64,
+    /// RFC 3339 is the faces' business; seconds and nanoseconds since 1970 here.
+    pub(crate) created: (u64, u32),
+    pub(crate) bundle: PathBuf,
+    /// Mount points of the rootfs that were handed over, outermost first.
+    pub(crate) rootfs_mounts: Vec<PathBuf>,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) exit: Option<Exit>,
+}
+
+/// How init ended, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    code: u8,
+    signal: i32,
+    at: (u64, u32),
+}
+
+impl Exit {
+    pub(crate) fn new(status: ExitStatus, at: SystemTime) -> Self {
+        let (code, signal) = match status {
+            ExitStatus::Code(code) => (code, 0),
+            ExitStatus::Signal(signal) => (0, signal),
+        };
+        Self { code, signal, at: since_1970(at) }
+    }
+
+    pub(crate) fn status(self) -> (ExitStatus, SystemTime) {
+        let status = if self.signal == 0 { ExitStatus::Code(self.code) } else { ExitStatus::Signal(self.signal) };
+        (status, UNIX_EPOCH + Duration::new(self.at.0, self.at.1))
+    }
+}
+
+/// A clock before 1970 is taken for 1970.
+pub(crate) fn since_1970(time: SystemTime) -> (u64, u32) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs(), since.subsec_nanos())
+}
+
+impl Record {
+    /// Writes it into `folder`, whole or not at all.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
+        let (path, beside) = (folder.join(NAME), folder.join(".state.json"));
+        let text = serde_json::to_vec(self).map_err(|error| Error::new(Kind::System, error.to_string()))?;
+        let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path));
+        written.map_err(|error| {
+            // A half-written file is no record; that it could not be removed either changes nothing.
+            drop(std::fs::remove_file(&beside));
+            Error::io(format!("write {}", path.display()), &error)
+        })
+    }
+
+    /// Reads it from `folder`; `None` when there is none.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(NAME);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| Error::io(format!("read {}", path.display()), &error))?,
+        };
+        let parsed = serde_json::from_slice(&text);
+        parsed.map(Some).map_err(|error| Error::new(Kind::System, format!("{}: {error}", path.display())))
+    }
+
+    /// Takes it away; it may be gone.
+    pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
+        let path = folder.join(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", path.display()), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When a process began, in clock ticks since boot; `None` when it is gone. Field 22 of proc(5)'s stat, counted from
+/// the last parenthesis, because a program may call itself anything.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}

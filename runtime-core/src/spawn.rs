@@ -1,0 +1,205 @@
+//! The one way a process is born: container init, exec, OCI hooks. A script is written to a sealed memfd, the stub is
+//! cloned and executes it, and the parent listens until the stub waits at its last point or has become its program.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::line::{Line, Word};
+use crate::process::Process;
+use crate::script::{About, Script};
+use crate::stub::{sealed_bytes, stub};
+use crate::sys::clone::{Birth, clone_and_execute};
+use crate::{Error, Kind};
+
+/// Where a process is born.
+#[derive(Debug, Default)]
+pub(crate) struct Cradle<'a> {
+    /// New namespaces, as `CLONE_NEW*` bits.
+    pub(crate) namespaces: u32,
+    /// The version 2 cgroup.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// An existing pid namespace (a pidfd of a process in it, or its nsfs file).
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+}
+
+/// A stub at work. Dropped before [`Newborn::keep`], it is killed and reaped: nothing half-made stays alive.
+#[derive(Debug)]
+pub(crate) struct Newborn<'s, 'fd> {
+    process: Option<Process>,
+    line: Line,
+    script: &'s Script<'fd>,
+    /// It has been at [`GATE`]: from there on a closed line means that it has executed.
+    gated: bool,
+}
+
+/// The last point: everything is done but executing the program.
+pub(crate) const GATE: u32 = 9;
+
+/// Where a stub stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// It waits at this point.
+    Waiting(u32),
+    /// It has become its program.
+    Executed,
+}
+
+/// Starts the stub on `script`.
+pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>, cradle: &Cradle<'_>) -> Result<Newborn<'s, 'fd>, Error> {
+    let (line, theirs) = Line::pair()?;
+    let bytes = script.to_bytes(theirs.as_fd());
+    let orders = sealed_bytes("tare-script", &bytes).map_err(|errno| Error::system("hold the script", errno))?;
+    let number = CString::new(orders.as_raw_fd().to_string()).unwrap_or_default();
+    let mut inherit = script.inherited().to_vec();
+    inherit.extend([theirs.as_fd(), orders.as_fd()]);
+    let birth = Birth {
+        program: stub()?,
+        arguments: [c"tare-init", &number],
+        namespaces: cradle.namespaces,
+        cgroup: cradle.cgroup,
+        inherit: &inherit,
+    };
+    let visit = cradle.pid_namespace.map(Visit::enter).transpose()?;
+    let born = clone_and_execute(&birth);
+    drop(visit);
+    let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process into its namespaces and cgroup", errno))?;
+    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false })
+}
+
+/// This thread's children are born in another pid namespace until this is dropped.
+struct Visit;
+
+static OWN_PID_NAMESPACE: OnceLock<OwnedFd> = OnceLock::new();
+
+impl Visit {
+    fn enter(namespace: BorrowedFd<'_>) -> Result<Self, Error> {
+        let enter = |errno| Error::system("join the pid namespace", errno);
+        if OWN_PID_NAMESPACE.get().is_none() {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+            let own = rustix::fs::open("/proc/thread-self/ns/pid", flags, rustix::fs::Mode::empty()).map_err(enter)?;
+            OWN_PID_NAMESPACE.get_or_init(|| own);
+        }
+        move_into_pid_namespace(namespace).map_err(enter)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(own) = OWN_PID_NAMESPACE.get() {
+            // Going home is always allowed; a thread that could not would fail its next spawn, not hide.
+            let _ = move_into_pid_namespace(own.as_fd());
+        }
+    }
+}
+
+fn move_into_pid_namespace(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
+}
+
+impl Newborn<'_, '_> {
+    /// The process, as it is now.
+    pub(crate) fn process(&self) -> Result<&Process, Error> {
+        self.process.as_ref().ok_or_else(given_away)
+    }
+
+    /// Listens until the stub waits or has executed; a descriptor it sends becomes the process's console.
+    pub(crate) fn listen(&mut self) -> Result<Stand, Error> {
+        loop {
+            match self.line.next()? {
+                Word::Waiting(point) => {
+                    self.gated |= point == GATE;
+                    return Ok(Stand::Waiting(point));
+                }
+                Word::Past(point) => self.gated |= point == GATE,
+                Word::Forked(pid) => self.succeed(pid)?,
+                Word::Descriptor(fd) => {
+                    if let Some(process) = &mut self.process {
+                        process.put_console(fd);
+                    }
+                }
+                Word::Failed { op, errno } => return Err(failure(self.script, op, errno)),
+                Word::Closed => return self.closed(),
+            }
+        }
+    }
+
+    /// Lets the stub go on.
+    pub(crate) fn go(&self) -> Result<(), Error> {
+        self.line.go()
+    }
+
+    /// The process, alive beyond this.
+    pub(crate) fn keep(mut self) -> Result<Process, Error> {
+        self.process.take().ok_or_else(given_away)
+    }
+
+    /// The process and its line, alive beyond this: it waits at its gate.
+    pub(crate) fn keep_waiting(mut self) -> Result<(Process, Line), Error> {
+        let line = self.line.try_clone()?;
+        Ok((self.process.take().ok_or_else(given_away)?, line))
+    }
+
+    /// Another process goes on: the child that the stub has made beside itself. The old one leaves at once.
+    fn succeed(&mut self, pid: i32) -> Result<(), Error> {
+        let opened = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH);
+        let pidfd = opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let pidfd = pidfd.map_err(|errno| Error::system(format!("open a pidfd of process {pid}"), errno))?;
+        if let Some(old) = self.process.replace(Process::new(pid, pidfd)) {
+            old.wait()?;
+        }
+        Ok(())
+    }
+
+    /// A closed line is a program executed; before the gate, it is a stub that died without a word: killed, or out of
+    /// memory.
+    fn closed(&mut self) -> Result<Stand, Error> {
+        if self.gated {
+            return Ok(Stand::Executed);
+        }
+        let status = self.process.take().ok_or_else(given_away)?.wait()?;
+        Err(Error::new(Kind::System, format!("the container's first process ended during its set-up: {status}")))
+    }
+}
+
+fn given_away() -> Error {
+    Error::new(Kind::System, "the process has been given away")
+}
+
+impl Drop for Newborn<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            // Both fail only when it is gone already.
+            drop(process.signal(libc::SIGKILL));
+            drop(process.wait());
+        }
+    }
+}
+
+/// The stub's op and errno, in words.
+pub(crate) fn failure(script: &Script<'_>, op: u32, errno: Errno) -> Error {
+    match script.about_op(op) {
+        Some(About::Finding(program)) => program_error(program, errno),
+        Some(About::Executing(program)) => Error::program(format!("exec {program}"), errno),
+        Some(About::What(what)) => Error::system(what, errno),
+        None => Error::system(script.op_text(op), errno),
+    }
+}
+
+/// The texts that dockerd, podman and kubelet look for; they are those of Go's `exec.LookPath`, as runc passes them on.
+fn program_error(program: &str, errno: Errno) -> Error {
+    let why = match errno {
+        _ if !program.contains('/') => "executable file not found in $PATH".to_owned(),
+        Errno::NOENT => format!("stat {program}: no such file or directory"),
+        Errno::NOTDIR => format!("stat {program}: not a directory"),
+        Errno::ISDIR => "is a directory".to_owned(),
+        Errno::ACCESS => "permission denied".to_owned(),
+        errno => crate::error::name(errno),
+    };
+    Error::new(Kind::Program, format!("exec: {program:?}: {why}"))
+}

@@ -1,0 +1,29 @@
+//! Reading a bundle's `config.json`. Its meaning is `tare_plan`'s business.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::{Error, Kind, oci};
+
+/// More than any specification; less than would hurt.
+const LIMIT: u64 = 16 << 20;
+
+/// The specification in `bundle`.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is none, [`Kind::Invalid`] when it is not one.
+pub fn read_spec(bundle: &Path) -> Result<oci::Spec, Error> {
+    let path = bundle.join("config.json");
+    let invalid = |why: String| Error::new(Kind::Invalid, format!("{}: {why}", path.display()));
+    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::new(Kind::NotFound, format!("{} not found", path.display())),
+        _ => Error::io(format!("open {}", path.display()), &error),
+    })?;
+    let mut text = Vec::new();
+    let read = file.take(LIMIT + 1).read_to_end(&mut text);
+    read.map_err(|error| Error::io(format!("read {}", path.display()), &error))?;
+    if text.len() as u64 > LIMIT {
+        return Err(invalid(format!("longer than {LIMIT} bytes")));
+    }
+    serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))
+}
