@@ -18,7 +18,8 @@ pub(super) fn decision<'a>(name: &str, word: Word, cases: impl Iterator<Item = &
             return Ok(Decision::Always(case.action));
         }
         refuse_contradiction(name, &ordered, &case)?;
-        if !ordered.contains(&case) {
+        // What an earlier rule answers in any event is never asked of this one.
+        if !ordered.iter().any(|earlier| case.conditions.starts_with(&earlier.conditions)) {
             ordered.push(case);
         }
     }
