@@ -71,7 +71,7 @@ impl Client {
     /// When containerd refuses the snapshot or the record.
     pub async fn container(&self, id: &str, edit: impl FnOnce(&mut Value)) -> Result<Container> {
         self.snapshot(id).await?;
-        self.record(id, SNAPSHOTTER, edit).await
+        self.record(id, SNAPSHOTTER, &self.daemon.home().join("runtime"), edit).await
     }
 
     /// Makes a container whose root file system is a folder of the host.
@@ -83,7 +83,16 @@ impl Client {
             config["root"]["path"] = rootfs.to_string_lossy().into();
             edit(config);
         };
-        self.record(id, "", rooted).await
+        self.record(id, "", &self.daemon.home().join("runtime"), rooted).await
+    }
+
+    /// Makes a container of the image whose runtime keeps its state in another folder.
+    ///
+    /// # Errors
+    /// As [`Client::container`].
+    pub async fn container_rooted(&self, id: &str, state: &Path, edit: impl FnOnce(&mut Value)) -> Result<Container> {
+        self.snapshot(id).await?;
+        self.record(id, SNAPSHOTTER, state, edit).await
     }
 
     async fn snapshot(&self, key: &str) -> Result<()> {
@@ -102,10 +111,16 @@ impl Client {
         Ok(())
     }
 
-    async fn record(&self, id: &str, snapshotter: &str, edit: impl FnOnce(&mut Value)) -> Result<Container> {
+    async fn record(
+        &self,
+        id: &str,
+        snapshotter: &str,
+        state: &Path,
+        edit: impl FnOnce(&mut Value),
+    ) -> Result<Container> {
         let mut config = spec::default(self.daemon.namespace(), id);
         edit(&mut config);
-        let options = self.runtime.options(&self.daemon.home().join("runtime"));
+        let options = self.runtime.options(state);
         let record = services::Container {
             id: id.to_owned(),
             image: image::NAME.to_owned(),

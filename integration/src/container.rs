@@ -66,6 +66,12 @@ impl Container {
         Ok(task)
     }
 
+    /// The container over another connection, after a restart of containerd.
+    #[must_use]
+    pub fn on(&self, client: &Client) -> Self {
+        Self { client: client.clone(), ..self.clone() }
+    }
+
     /// The container's control group, below each hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {

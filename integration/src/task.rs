@@ -160,7 +160,7 @@ impl Task {
     /// The task over another connection, after a restart of containerd.
     #[must_use]
     pub fn on(&self, client: &Client) -> Self {
-        Self::new(Container { client: client.clone(), ..self.container.clone() }, self.pid)
+        Self::new(self.container.on(client), self.pid)
     }
 
     /// Sends a signal to every process of the container.

@@ -8,14 +8,13 @@ use serde_json::json;
 
 /// A refusal that clients tell apart by its text.
 fn check_text<T: std::fmt::Debug>(answer: Result<T, Status>, text: &str) {
-    let refused = answer.expect_err(text);
-    assert!(refused.message().contains(text), "{refused:?} does not say {text:?}");
+    let refused = answer.err().map(|status| status.message().to_owned()).unwrap_or_default();
+    assert!(refused.contains(text), "{refused:?} does not say {text:?}");
 }
 
 /// A refusal that clients tell apart by its code.
 fn check_code<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code) {
-    let refused = answer.expect_err("a refusal");
-    assert_eq!(refused.code(), code, "{refused:?}");
+    assert_eq!(answer.as_ref().err().map(Status::code), Some(code), "{answer:?}");
 }
 
 #[tokio::test]

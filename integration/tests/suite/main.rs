@@ -2,8 +2,12 @@
 //!
 //! `TARE_UNDER_TEST=runc cargo test -p integration` proves the tests themselves; without it they judge tare.
 
+mod bootstrap;
 mod events;
 mod exec;
+mod faults;
+mod hostile;
+mod leaks;
 mod lifecycle;
 mod resources;
 mod spec;
