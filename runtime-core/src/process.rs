@@ -20,7 +20,7 @@ pub enum Stdio {
         /// Written by the process as 2.
         stderr: Option<OwnedFd>,
     },
-    /// A new terminal of the container's own devpts; its master comes back in [`Process::console`].
+    /// A new terminal of the container's own devpts; its master comes back in [`Process::take_console`].
     Terminal,
 }
 
