@@ -14,6 +14,7 @@ mod layout;
 mod make;
 mod oom;
 pub mod stats;
+mod tree;
 mod write;
 
 use std::os::fd::OwnedFd;

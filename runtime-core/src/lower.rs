@@ -6,6 +6,8 @@ mod finish;
 mod hook;
 mod init;
 mod mounts;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
@@ -55,6 +57,7 @@ fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entran
         });
         script.push(Op::Write { fd: Fd::slot(into), data: score.to_string().as_bytes() });
         script.push(Op::Close { fd: Fd::slot(into) });
+        script.free(into);
     }
 }
 

@@ -83,8 +83,12 @@ fn a_weight_goes_where_there_is_a_file_for_it() {
     cgroup.apply(&stage.limits(r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 2097152}]}"#)).unwrap();
     assert_eq!(stage.read("pod/c/hugetlb.2MB.max"), "2097152");
     let error = cgroup.apply(&stage.limits(r#"{"cpu": {"shares": 1024}}"#)).unwrap_err().to_string();
-    let path = stage.0.join("pod/c/cpu.weight");
-    let expected = format!("linux.resources.cpu.shares: write 100 to {}: no such file or directory", path.display());
+    let (weight, control) = (stage.0.join("pod/c/cpu.weight"), stage.0.join("pod/cgroup.subtree_control"));
+    let expected = format!(
+        "not enabled in {}: linux.resources.cpu.shares: write 100 to {}: no such file or directory",
+        control.display(),
+        weight.display()
+    );
     assert_eq!(error, expected);
 }
 

@@ -100,7 +100,7 @@ fn equal_profiles_give_equal_filters_and_dockers_stays_short() {
     let docker: LinuxSeccomp = serde_json::from_str(DOCKER).unwrap();
     let filter = plan(&docker).unwrap();
     assert_eq!(filter, plan(&docker).unwrap());
-    assert!(filter.program.len() / 8 <= 400, "{} instructions", filter.program.len() / 8);
+    assert!(filter.program.len() / 8 <= 320, "{} instructions", filter.program.len() / 8);
 }
 
 /// Runs `question` in a thread that has installed the profile's filter: a filter holds for the thread that installs it.

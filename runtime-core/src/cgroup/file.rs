@@ -1,9 +1,7 @@
 //! Reading and writing control files: three system calls each, and errors that name the file. It knows no file by name.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -57,27 +55,4 @@ pub(super) fn garbled(path: &Path, text: &str) -> Error {
 /// The directory exists.
 pub(super) fn exists(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
-}
-
-/// The names of the directories in `directory`; none once it has gone.
-pub(super) fn children(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let problem = |errno| Error::system(format_args!("list {}", directory.display()), errno);
-    let fd = match open(directory, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(Vec::new()),
-        Err(errno) => return Err(problem(errno)),
-    };
-    let mut children = Vec::new();
-    for entry in rustix::fs::Dir::new(fd).map_err(problem)? {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(Errno::NOENT | Errno::NODEV) => break,
-            Err(errno) => return Err(problem(errno)),
-        };
-        let name = entry.file_name().to_bytes();
-        if entry.file_type() == rustix::fs::FileType::Directory && name != b"." && name != b".." {
-            children.push(directory.join(OsStr::from_bytes(name)));
-        }
-    }
-    Ok(children)
 }

@@ -6,10 +6,11 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Cgroup, State, file};
+use super::{Cgroup, State, file, tree};
 use crate::{Error, Kind, sys};
 
 const SIGKILL: i32 = 9;
@@ -142,16 +143,32 @@ fn send(directory: &Path, signal: i32) -> Result<Vec<i32>, Error> {
 pub(super) fn list(directory: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
     let path = directory.join("cgroup.procs");
     // A threaded cgroup refuses the list; its processes are listed in its domain, above.
-    let text = file::read(&path)?.unwrap_or_default();
+    let mut garbled = add(&file::read(&path)?.unwrap_or_default(), pids);
+    let below = tree::below(directory, |parent, name| {
+        let file = [name.to_bytes(), b"/cgroup.procs"].concat();
+        match rustix::fs::openat(parent, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => {
+                let text = file::text(&file, &path).map_err(|error| error.errno().unwrap_or(Errno::IO))?;
+                garbled = garbled.take().or(add(&text.unwrap_or_default(), pids));
+                Ok(())
+            }
+            Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    });
+    below.map_err(|errno| Error::system(format_args!("list the processes below {}", directory.display()), errno))?;
+    garbled.map_or(Ok(()), |line| Err(file::garbled(&path, &line)))
+}
+
+/// Adds the numbers of a list; returns a line that is none. 0 stands for a process outside this pid namespace, which
+/// cannot be signalled from here anyway.
+fn add(text: &str, pids: &mut Vec<i32>) -> Option<String> {
     for line in text.lines() {
-        let pid: i32 = line.parse().map_err(|_| file::garbled(&path, line))?;
-        // 0 stands for a process outside this pid namespace, which cannot be signalled from here anyway.
-        if pid > 0 {
-            pids.push(pid);
+        match line.parse() {
+            Ok(pid) if pid > 0 => pids.push(pid),
+            Ok(_) => {}
+            Err(_) => return Some(line.to_owned()),
         }
     }
-    for child in file::children(directory)? {
-        list(&child, pids)?;
-    }
-    Ok(())
+    None
 }

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Cgroup, Entrance, Place, State, file};
+use super::{Cgroup, Entrance, Place, State, file, tree};
 use crate::{Error, Kind};
 
 /// How often and how long a busy directory is tried again: the kernel lets go of the last process a moment after it has
@@ -87,6 +87,49 @@ impl Cgroup {
         let unified = self.unified.as_ref();
         let unified = unified.map(|place| open(place.directory.clone(), OFlags::PATH | OFlags::DIRECTORY)).transpose();
         Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified? })
+    }
+
+    /// The entrance of a process that joins a container whose own version 2 directory takes none: once it has enabled
+    /// controllers for children of its own (systemd or Docker inside), the kernel answers `EBUSY`. Then it is where init
+    /// has moved to, which the caller holds by its pidfd, so that `init` is nobody else's number.
+    ///
+    /// # Errors
+    /// As [`Cgroup::entrance`]; [`Kind::State`] when init is not in the container's cgroup at all.
+    pub fn entrance_beside(&self, init: i32) -> Result<Entrance, Error> {
+        let Some(place) = &self.unified else { return self.entrance() };
+        let path = format!("/proc/{init}/cgroup");
+        let text = file::read(Path::new(&path))?.unwrap_or_default();
+        let inside = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let directory = place.mountpoint.join(inside.unwrap_or_default());
+        // SECURITY: the text is relative to our own cgroup namespace; what lies outside of it begins with `..`.
+        let plain = directory.components().all(|part| part != std::path::Component::ParentDir);
+        if !plain || !directory.starts_with(&place.directory) {
+            return Err(Error::new(Kind::State, format!("process {init} has left the container's cgroup")));
+        }
+        let unified = Some(Place { directory, ..place.clone() });
+        Self { legacy: self.legacy.clone(), unified }.entrance()
+    }
+
+    /// Hands the version 2 cgroup over to `uid`, so that a container with its own user and cgroup namespaces can make
+    /// cgroups below: the directory, and the files the kernel names as safe to hand over.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] without a version 2 hierarchy, or the kernel refusing.
+    pub fn delegate(&self, uid: u32) -> Result<(), Error> {
+        let place = self.unified.as_ref();
+        let place = place.ok_or_else(|| Error::new(Kind::Unsupported, "no cgroup2 hierarchy is mounted"))?;
+        let listed = file::read(Path::new("/sys/kernel/cgroup/delegate"))?;
+        let files = listed.as_deref().unwrap_or("cgroup.procs\ncgroup.subtree_control\ncgroup.threads");
+        for name in std::iter::once("").chain(files.lines()) {
+            let path = place.directory.join(name);
+            match rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(uid)), None) {
+                // The list has the files of controllers that are not enabled here.
+                Ok(()) => {}
+                Err(Errno::NOENT) if !name.is_empty() => {}
+                Err(errno) => return Err(Error::system(format_args!("chown {}", path.display()), errno)),
+            }
+        }
+        Ok(())
     }
 
     /// Takes the directories away, with the child cgroups that the container made. Nothing is killed. A directory that
@@ -216,20 +259,21 @@ fn enable(place: &Place) -> Result<(), Error> {
 /// Removes a directory and the directories in it. Files of a cgroup directory go with it.
 fn remove_tree(directory: &Path) -> Result<(), Errno> {
     match rustix::fs::rmdir(directory) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-        Err(errno) => return Err(errno),
+        Err(Errno::NOENT) => return Ok(()),
+        outcome => return outcome,
     }
-    let children = file::children(directory).map_err(|error| error.errno().unwrap_or(Errno::IO))?;
-    if children.is_empty() {
+    let removed =
+        tree::below(directory, |parent, name| match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOENT) => Ok(()),
+            outcome => outcome,
+        })?;
+    if removed == 0 {
         return Err(Errno::BUSY);
     }
-    for child in children {
-        remove_tree(&child)?;
-    }
     match rustix::fs::rmdir(directory) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno),
+        Err(Errno::NOENT) => Ok(()),
+        outcome => outcome,
     }
 }
 

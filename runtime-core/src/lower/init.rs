@@ -143,6 +143,7 @@ fn names(script: &mut Script<'_>, plan: &Plan) {
         script.push(Op::Set { dir: Fd::slot(into), path: &path, data: value.as_bytes() });
     }
     script.push(Op::Close { fd: Fd::slot(into) });
+    script.free(into);
 }
 
 /// A working directory that the image does not have is made, as runc does.
@@ -151,6 +152,7 @@ fn working_directory(script: &mut Script<'_>, plan: &Plan, root: Fd) {
     let into = script.slot();
     script.push(Op::Target { root, path: &plan.process.cwd, make: make::DIRECTORY, into });
     script.push(Op::Close { fd: Fd::slot(into) });
+    script.free(into);
 }
 
 /// `MS_*` of mount(2), as `mount_setattr(2)` takes it.

@@ -36,6 +36,7 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
     script.push(Op::SetAttr { tree: root, recursive: 1, set: 0, clear: 0, propagation });
     script.push(Op::Attach { tree: root, target: Fd::slot(host) });
     script.push(Op::Close { fd: Fd::slot(host) });
+    script.free(host);
     root
 }
 

@@ -137,7 +137,9 @@ unsafe extern "C" fn child(orders: *mut Orders) -> ! {
     let orders = unsafe { &mut *orders };
     for index in 0..orders.count {
         // SAFETY: there are `count` numbers.
-        let fd = unsafe { *orders.inherit.add(index) };
+        let place = unsafe { orders.inherit.add(index) };
+        // SAFETY: as above, and the place is inside the parent's array.
+        let fd = unsafe { place.read() };
         // SAFETY: no memory is involved; without CLONE_FILES the table is the child's own.
         unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFD, 0) };
     }
@@ -152,8 +154,10 @@ unsafe extern "C" fn child(orders: *mut Orders) -> ! {
             libc::AT_EMPTY_PATH,
         )
     };
-    // SAFETY: errno is this thread's, and the parent's thread, whose storage it is, sleeps.
-    orders.errno = unsafe { *libc::__errno_location() };
+    // SAFETY: always a valid place; errno is the parent thread's, which sleeps.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    orders.errno = unsafe { errno.read() };
     loop {
         // SAFETY: no memory is involved.
         unsafe { libc::syscall(libc::SYS_exit, 127) };

@@ -21,6 +21,9 @@ pub(super) enum Word {
     Bits64,
 }
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the filter compiler has no system call table for this processor");
+
 /// The ABI of the machine this was compiled for.
 pub(super) const NATIVE: Abi = if cfg!(target_arch = "aarch64") { Abi::Aarch64 } else { Abi::X86_64 };
 
