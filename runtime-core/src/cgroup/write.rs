@@ -58,19 +58,22 @@ impl Cgroup {
                     let path = directory.join(file);
                     put(&path, value, open).map_err(|errno| refused(&path, value, errno))
                 }
-                Absent::Refuse => Err(self.without_a_file(refused(&path, &write.value, Errno::NOENT), directory)),
+                Absent::Refuse => Err(self.missing(write, &path, directory)),
             },
             outcome => outcome.map_err(|errno| refused(&path, &write.value, errno)),
         }
     }
 
     /// On version 2 a missing file mostly means a controller that could not be enabled when the cgroup was made.
-    fn without_a_file(&self, error: Error, directory: &Path) -> Error {
-        if !self.legacy.is_empty() || !file::exists(directory) {
-            return error;
-        }
-        let parent = directory.parent().unwrap_or(directory);
-        error.during(format_args!("not enabled in {}", parent.join("cgroup.subtree_control").display()))
+    fn missing(&self, write: &Write, path: &Path, directory: &Path) -> Error {
+        let hint = match directory.parent() {
+            Some(parent) if self.legacy.is_empty() && file::exists(directory) => {
+                format!("not enabled in {}: ", parent.join("cgroup.subtree_control").display())
+            }
+            _ => String::new(),
+        };
+        let Write { field, value, .. } = write;
+        Error::system(format_args!("{field}: {hint}write {value} to {}", path.display()), Errno::NOENT)
     }
 
     /// Attaches the device program in place of an earlier one: a list replaces a list.
