@@ -1,6 +1,6 @@
 //! Freezing and thawing: the version 1 freezer where it is mounted, else `cgroup.freeze`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -89,18 +89,18 @@ impl Cgroup {
     }
 }
 
-fn write(path: &std::path::Path, value: &str) -> Result<(), Error> {
+fn write(path: &Path, value: &str) -> Result<(), Error> {
     file::write(path, value).map_err(|errno| match errno {
         Errno::NOENT | Errno::NODEV => gone(path),
         errno => Error::system(format_args!("write {value} to {}", path.display()), errno),
     })
 }
 
-fn gone(path: &std::path::Path) -> Error {
+fn gone(path: &Path) -> Error {
     Error::new(Kind::NotFound, format!("{}: no such file or directory", path.display()))
 }
 
-fn legacy_state(path: &std::path::Path) -> Result<State, Error> {
+fn legacy_state(path: &Path) -> Result<State, Error> {
     let text = file::read(path)?.ok_or_else(|| gone(path))?;
     match text.trim() {
         "THAWED" => Ok(State::Thawed),
@@ -110,7 +110,7 @@ fn legacy_state(path: &std::path::Path) -> Result<State, Error> {
     }
 }
 
-fn unified_state(freeze: &std::path::Path, events: &std::path::Path) -> Result<State, Error> {
+fn unified_state(freeze: &Path, events: &Path) -> Result<State, Error> {
     if file::read(freeze)?.ok_or_else(|| gone(freeze))?.trim() == "0" {
         return Ok(State::Thawed);
     }
@@ -124,7 +124,7 @@ fn says_frozen(events: &str) -> bool {
 
 /// Version 1 tells nobody when it has frozen, so it is asked, after longer and longer pauses. A process that is being
 /// forked can leave the freezer in FREEZING for good; writing again restarts it (kernel: freezer-subsystem.rst).
-fn freeze_legacy(path: &std::path::Path) -> Result<bool, Error> {
+fn freeze_legacy(path: &Path) -> Result<bool, Error> {
     let end = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(20);
     while Instant::now() < end {
@@ -139,7 +139,7 @@ fn freeze_legacy(path: &std::path::Path) -> Result<bool, Error> {
 }
 
 /// Version 2 announces the change of `cgroup.events` to whoever polls for it.
-fn await_frozen(path: &std::path::Path) -> Result<bool, Error> {
+fn await_frozen(path: &Path) -> Result<bool, Error> {
     let file = file::open(path, OFlags::RDONLY).map_err(|_| gone(path))?;
     let end = Instant::now() + PATIENCE;
     loop {

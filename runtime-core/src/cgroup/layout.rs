@@ -60,8 +60,7 @@ fn parse(mountinfo: &str, own: &str) -> Option<CgroupLayout> {
     {
         return Some(CgroupLayout::Unified { mountpoint: unified.mountpoint.clone(), controllers: Vec::new() });
     }
-    let hierarchies: Vec<_> = own.lines().filter_map(|line| hierarchy(line, &legacy)).collect();
-    let mut hierarchies: Vec<_> = hierarchies.into_iter().collect();
+    let mut hierarchies: Vec<_> = own.lines().filter_map(|line| hierarchy(line, &legacy)).collect();
     // mountinfo's order, so that the layout does not depend on the order in which controllers were attached.
     hierarchies.sort_by_key(|one| legacy.iter().position(|mounted| mounted.mountpoint == one.mountpoint));
     if hierarchies.is_empty() {

@@ -4,7 +4,7 @@
 //! watch tells a kill from a limit that was merely touched, and can be asked once more when a container has ended.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -66,7 +66,7 @@ impl Cgroup {
 }
 
 /// `cgroup.events` changes when the last process has gone, which is the only sign of an end that comes by itself.
-fn watched(counter: &std::path::Path, life: &std::path::Path) -> Result<OwnedFd, Errno> {
+fn watched(counter: &Path, life: &Path) -> Result<OwnedFd, Errno> {
     let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     inotify::add_watch(&inotify, counter, inotify::WatchFlags::MODIFY)?;
     inotify::add_watch(&inotify, life, inotify::WatchFlags::MODIFY)?;
