@@ -303,7 +303,8 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// The shim: `TARE_SHIM`, or what the workspace built last in release form.
-fn shim_binary() -> Option<PathBuf> {
+#[must_use]
+pub fn shim_binary() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("TARE_SHIM") {
         return Some(PathBuf::from(given));
     }

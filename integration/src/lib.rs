@@ -19,7 +19,7 @@ mod task;
 
 pub use client::Client;
 pub use container::{Container, Output};
-pub use containerd::{Containerd, shared};
+pub use containerd::{Containerd, shared, shim_binary};
 pub use events::{Event, Happening, Recorder, until};
 pub use image::{busybox_links, unpack as unpack_image};
 pub use runtime::{Product, Runtime, full, skip_unless_tare};
