@@ -1,0 +1,97 @@
+//! The runtime's options, in the three forms in which they arrive: containerd's own message for runc, the TOML that it
+//! passes to a runtime it does not know by name, and nothing.
+
+use protos::protobuf::Message;
+use protos::protobuf::well_known_types::any::Any;
+use protos::{runc, runtimeoptions};
+use runtime_core::{Error, Kind};
+use serde::Deserialize;
+
+/// What can be chosen for a container. The names in TOML are those of containerd's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Options {
+    /// Do not pivot_root.
+    pub(crate) no_pivot_root: bool,
+    /// Do not make a new session keyring.
+    pub(crate) no_new_keyring: bool,
+    /// The cgroup to put the shim in.
+    pub(crate) shim_cgroup: String,
+    /// The owner of the standard streams' pipes.
+    pub(crate) io_uid: u32,
+    /// Their group.
+    pub(crate) io_gid: u32,
+    /// Manage cgroups through systemd.
+    pub(crate) systemd_cgroup: bool,
+}
+
+/// Reads the options of a request. What names another runtime (`BinaryName`, `Root`, CRIU's paths) is not for tare.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a type that is not known, and for one that cannot be read.
+pub(crate) fn read(any: &Any) -> Result<Options, Error> {
+    match any.type_url.rsplit('/').next() {
+        None | Some("") => Ok(Options::default()),
+        Some("containerd.runc.v1.Options") => runc::Options::parse_from_bytes(&any.value)
+            .map(from_runc)
+            .map_err(|error| Error::new(Kind::Invalid, format!("containerd.runc.v1.Options: {error}"))),
+        Some("runtimeoptions.v1.Options") => runtimeoptions::Options::parse_from_bytes(&any.value)
+            .map_err(|error| Error::new(Kind::Invalid, format!("runtimeoptions.v1.Options: {error}")))
+            .and_then(|options| from_toml(&options)),
+        Some(other) => Err(Error::new(Kind::Invalid, format!("options of unknown type {other:?}"))),
+    }
+}
+
+fn from_runc(options: runc::Options) -> Options {
+    Options {
+        no_pivot_root: options.no_pivot_root,
+        no_new_keyring: options.no_new_keyring,
+        shim_cgroup: options.shim_cgroup,
+        io_uid: options.io_uid,
+        io_gid: options.io_gid,
+        systemd_cgroup: options.systemd_cgroup,
+    }
+}
+
+/// A file wins over the text in the message, as containerd means it.
+fn from_toml(options: &runtimeoptions::Options) -> Result<Options, Error> {
+    let invalid = |what: &str, why: String| Error::new(Kind::Invalid, format!("{what}: {why}"));
+    let text = if options.config_path.is_empty() {
+        options.config_body.clone()
+    } else {
+        std::fs::read(&options.config_path).map_err(|error| invalid(&options.config_path, error.to_string()))?
+    };
+    basic_toml::from_slice(&text).map_err(|error| invalid("runtime options", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, value: &[u8]) -> Any {
+        Any { type_url: type_url.into(), value: value.into(), ..Any::new() }
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        assert_eq!(read(&Any::new()).unwrap(), Options::default());
+        let expected = Options { no_pivot_root: true, systemd_cgroup: true, ..Options::default() };
+        assert_eq!(read(&any("containerd.runc.v1.Options", b"\x08\x01\x48\x01")).unwrap(), expected);
+        let body = "NoPivotRoot = true\nSystemdCgroup = true\nBinaryName = \"/usr/bin/runc\"\n[Deep]\nx = 1\n";
+        let mut options = runtimeoptions::Options::new();
+        options.config_body = body.into();
+        let bytes = options.write_to_bytes().unwrap();
+        assert_eq!(read(&any("runtimeoptions.v1.Options", &bytes)).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for (type_url, value) in [
+            ("kata.v1.Options", &b""[..]),
+            ("containerd.runc.v1.Options", b"\xff\xff"),
+            ("runtimeoptions.v1.Options", b"\x1a\x04= = "),
+        ] {
+            assert_eq!(read(&any(type_url, value)).unwrap_err().kind(), Kind::Invalid, "{type_url}");
+        }
+    }
+}
