@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use rustix::io::Errno;
 use tare_plan::{Filter, Hooks};
 
-use crate::cgroup::{Cgroup, OomWatch, Stats};
+use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats};
 use crate::line::{Line, Word};
 use crate::oci;
 use crate::prepare::Streams;
@@ -135,18 +136,27 @@ impl Container {
             process = tare_plan::with_home(process, &rooted::passwd(root));
         }
         let streams = Streams::new(request.stdio)?;
-        let entrance = self.cgroup.entrance()?;
+        match self.join(&process, &streams, &self.cgroup.entrance()?) {
+            // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
+            Err(error) if error.errno() == Some(Errno::BUSY) => {
+                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?)
+            }
+            other => other,
+        }
+    }
+
+    fn join(&self, process: &tare_plan::Process, streams: &Streams, entrance: &Entrance) -> Result<Process, Error> {
         let joining = lower::Joining {
             init: self.init.as_fd(),
             namespaces: self.namespaces,
-            entrance: &entrance,
-            streams: &streams,
+            entrance,
+            streams,
             personality: self.personality,
             filter: self.filter.as_ref(),
             keyring: self.keyring.as_deref(),
-            last_capability: host.last_capability,
+            last_capability: host::host()?.last_capability,
         };
-        let script = lower::exec(&process, &joining);
+        let script = lower::exec(process, &joining);
         let shares_pids = self.namespaces & lower::NEWPID == 0;
         let cradle = Cradle {
             namespaces: 0,
@@ -154,15 +164,15 @@ impl Container {
             pid_namespace: if shares_pids { None } else { Some(self.init.as_fd()) },
         };
         let mut newborn = spawn(&script, &cradle).map_err(|error| match error.errno() {
-            Some(errno) => self.stopped(errno),
-            None => error,
+            Some(_) if !self.init_is_alive() => Error::new(Kind::State, "cannot exec in a stopped container"),
+            _ => error,
         })?;
         newborn.listen()?;
         newborn.keep()
     }
 
     /// A container whose init has gone has no namespaces to join.
-    fn stopped(&self, errno: rustix::io::Errno) -> Error {
+    fn stopped(&self, errno: Errno) -> Error {
         if self.init_is_alive() {
             return Error::system("join the container", errno);
         }

@@ -49,6 +49,7 @@ impl Prepared {
     pub(crate) fn new(plan: &Plan, cgroup: &Cgroup, stdio: Stdio) -> Result<Self, Error> {
         let is_user_namespace = |bit: &u32| *bit == libc::CLONE_NEWUSER.cast_unsigned();
         let mut joined = plan.namespaces.join.iter().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
+        refuse_host_sysctl(plan, &joined)?;
         // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside.
         joined.sort_by_key(|(bit, _)| is_user_namespace(bit));
         Ok(Self {
@@ -94,6 +95,23 @@ fn open_namespace((bit, path): &(u32, std::path::PathBuf)) -> Result<(u32, Owned
     }
 }
 
+/// A sysctl must not reach the host through a joined namespace that is the host's own.
+fn refuse_host_sysctl(plan: &Plan, joined: &[(u32, OwnedFd)]) -> Result<(), Error> {
+    let net = libc::CLONE_NEWNET.cast_unsigned();
+    let Some((_, fd)) = joined.iter().find(|(bit, _)| *bit == net) else { return Ok(()) };
+    let Some((key, _)) = plan.sysctl.iter().find(|(key, _)| key.as_bytes().starts_with(b"net/")) else {
+        return Ok(());
+    };
+    let failed = |errno| Error::system("compare network namespaces", errno);
+    let theirs = rustix::fs::fstat(fd).map_err(failed)?;
+    let ours = rustix::fs::stat("/proc/thread-self/ns/net").map_err(failed)?;
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
+        let key = key.to_string_lossy();
+        return Err(Error::new(Kind::Invalid, format!("sysctl {key:?} not allowed in host network namespace")));
+    }
+    Ok(())
+}
+
 fn clone_rootfs(path: &Path) -> Result<OwnedFd, Error> {
     let source = clone_tree(path, Reach::Tree).map_err(|error| match error.errno() {
         Some(rustix::io::Errno::NOENT) => {
@@ -111,7 +129,7 @@ fn source(mount: &Mount) -> Result<Option<Source>, Error> {
     let target = || String::from_utf8_lossy(mount.target.as_c_str().to_bytes()).into_owned();
     match &mount.tree {
         Tree::Bind { source, reach } => {
-            let cloned = clone_tree(source, *reach);
+            let cloned = clone_tree(source, *reach).and_then(|cloned| procfs_on_proc(mount, cloned));
             cloned.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
         }
         Tree::New { copy_up: true, .. } => {
@@ -119,6 +137,22 @@ fn source(mount: &Mount) -> Result<Option<Source>, Error> {
         }
         Tree::New { .. } | Tree::Remount => Ok(None),
     }
+}
+
+/// Only a real procfs, its very root, may cover /proc: security labels are written there (CVE-2019-16884).
+fn procfs_on_proc(mount: &Mount, source: Source) -> Result<Source, Error> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    const PROC_ROOT_INO: u64 = 1;
+    if mount.target.as_c_str() != c"/proc" {
+        return Ok(source);
+    }
+    let failed = |errno| Error::system("look at what is mounted on /proc", errno);
+    let magic = rustix::fs::fstatfs(&source.tree).map_err(failed)?.f_type;
+    let inode = statx(&source.tree, "", AtFlags::EMPTY_PATH, StatxFlags::INO).map_err(failed)?.stx_ino;
+    if magic == PROC_SUPER_MAGIC && inode == PROC_ROOT_INO {
+        return Ok(source);
+    }
+    Err(Error::new(Kind::Invalid, "only a procfs may be mounted on /proc"))
 }
 
 fn device(device: &Device, source: DeviceSource) -> Result<Option<Source>, Error> {

@@ -1,5 +1,5 @@
 //! Containers on the real kernel, without a shim: what the core promises its two faces. Runs as root.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Bundle {
         let id = self.0.file_name().unwrap().to_str().unwrap().to_owned();
         let stdio = Stdio::Streams { stdin: None, stderr: stdout.as_ref().map(|fd| fd.try_clone().unwrap()), stdout };
         let (bundle, state) = (self.0.clone(), self.0.clone());
-        let flags = (false, false, false);
+        let (no_pivot, no_new_keyring, systemd_cgroup) = (false, false, false);
         Container::create(Create {
             id,
             bundle,
@@ -33,9 +33,9 @@ impl Bundle {
             state,
             rootfs: vec![],
             stdio,
-            no_pivot: flags.0,
-            no_new_keyring: flags.1,
-            systemd_cgroup: flags.2,
+            no_pivot,
+            no_new_keyring,
+            systemd_cgroup,
         })
     }
 }

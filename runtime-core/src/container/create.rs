@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use tare_plan::{Choices, IdRange, Plan};
+use tare_plan::{Choices, IdRange, Mount, Plan, Tree};
 
 use super::{Container, Create, Gate, RootfsMount};
 use crate::cgroup::Cgroup;
@@ -20,6 +20,7 @@ use crate::{Error, Kind, Process, Stdio, hooks, host, rooted, rootfs};
 
 /// Where a container without `linux.cgroupsPath` is put.
 const CGROUP_PARENT: &str = "/tare";
+const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
 struct Undo {
@@ -54,6 +55,9 @@ impl Container {
         add_home(&mut plan);
         cgroup.create()?;
         cgroup.apply(&plan.cgroup.resources)?;
+        if let Some(uid) = cgroup_owner(&plan) {
+            cgroup.delegate(uid)?;
+        }
         let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
         let prepared = Prepared::new(&plan, &cgroup, stdio)?;
         let born = give_birth(&plan, &prepared, &request, host.last_capability);
@@ -157,6 +161,20 @@ fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> R
         Err(errno) => return Err(Error::system(format!("make {}", rootfs.display()), errno)),
     }
     rootfs::mount_all(mounts, targets)
+}
+
+/// Who may make cgroups below the container's: root of a new user namespace that has its own cgroup namespace and a
+/// writable cgroup2 mount (runtime-spec, config-linux.md "Cgroup ownership").
+fn cgroup_owner(plan: &Plan) -> Option<u32> {
+    let kinds = (libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP).cast_unsigned();
+    let writable = |mount: &Mount| {
+        let is_cgroup = matches!(&mount.tree, Tree::New { kind, .. } if kind.as_bytes() == b"cgroup2");
+        is_cgroup && mount.attributes.set & MOUNT_ATTR_RDONLY == 0
+    };
+    if plan.namespaces.new & kinds != kinds || !plan.mounts.iter().any(writable) {
+        return None;
+    }
+    plan.namespaces.uid_map.iter().find(|range| range.inside == 0).map(|range| range.outside)
 }
 
 /// `HOME` comes from the image's passwd where the specification has none.

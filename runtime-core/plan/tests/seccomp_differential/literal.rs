@@ -116,14 +116,6 @@ impl Entry {
             _ => Reading::Contested(answers),
         }
     }
-
-    /// How many lists of conditions there are.
-    pub(crate) fn conditional_rules(&self) -> usize {
-        match self {
-            Self::Fixed(_) => 0,
-            Self::Rules { lists, .. } => lists.len(),
-        }
-    }
 }
 
 fn alternatives(args: Vec<LinuxSeccompArg>) -> Vec<Vec<LinuxSeccompArg>> {

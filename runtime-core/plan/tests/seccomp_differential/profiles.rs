@@ -46,13 +46,22 @@ pub(crate) fn names() -> Vec<String> {
     names
 }
 
-/// Whether the rules for one call may answer differently.
+/// The names of calls that every one of these architectures has, each as one number.
+pub(crate) fn common_names() -> Vec<String> {
+    let has =
+        |name: &str, arch| ScmpSyscall::from_name_by_arch(name, arch).is_ok_and(|call| call.as_raw_syscall() >= 0);
+    names().into_iter().filter(|name| ARCHES.into_iter().all(|arch| has(name, arch))).collect()
+}
+
+/// What a generated profile may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Actions {
-    /// Every rule of a call has the same action: their order cannot matter.
-    OnePerCall,
-    /// Each rule has its own.
-    Mixed,
+pub(crate) enum Shape {
+    /// One rule with conditions at most.
+    Plain,
+    /// Any rules; those of one call have one action, so that their order cannot matter.
+    OneActionPerCall,
+    /// Any rules, each with its own action.
+    MixedActions,
 }
 
 /// A small generator (xorshift64*), so that a seed names a profile for ever.
@@ -116,7 +125,7 @@ const VALUES: [u64; 14] = [
     u64::MAX,
 ];
 
-pub(crate) fn generated(seed: u64, actions: Actions, names: &[String]) -> LinuxSeccomp {
+pub(crate) fn generated(seed: u64, shape: Shape, names: &[String]) -> LinuxSeccomp {
     let mut random = Random::new(seed);
     let mut profile = json!({ "defaultAction": random.pick(&ACTIONS) });
     if random.chance(30) {
@@ -132,16 +141,21 @@ pub(crate) fn generated(seed: u64, actions: Actions, names: &[String]) -> LinuxS
     let pool: Vec<&String> = (0..pool).map(|_| random.pick(names)).collect();
     let entries = 1 + random.below(24);
     let mut syscalls = Vec::new();
-    for _ in 0..entries {
-        let count = 1 + random.below(pool.len().min(30));
+    for entry in 0..entries {
+        let conditional = match shape {
+            Shape::Plain => entry == 0,
+            Shape::OneActionPerCall | Shape::MixedActions => random.chance(60),
+        };
+        let most = if shape == Shape::Plain && conditional { 1 } else { pool.len().min(30) };
+        let count = 1 + random.below(most);
         let action = *random.pick(&ACTIONS);
         let errno = random.chance(40).then(|| random.below(4000));
-        let args = if random.chance(60) { args(&mut random) } else { json!([]) };
+        let args = if conditional { args(&mut random) } else { json!([]) };
         for _ in 0..count {
             let name = *random.pick(&pool);
-            let (action, errno) = match actions {
-                Actions::Mixed => (action, errno),
-                Actions::OnePerCall => (ACTIONS[name.len() % ACTIONS.len()], Some(name.len() % 7)),
+            let (action, errno) = match shape {
+                Shape::MixedActions => (action, errno),
+                Shape::Plain | Shape::OneActionPerCall => (ACTIONS[name.len() % ACTIONS.len()], Some(name.len() % 7)),
             };
             syscalls.push(json!({ "names": [name], "action": action, "errnoRet": errno, "args": args }));
         }
