@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use flags::{Action, Flags};
 
 fn main() -> ExitCode {
+    sys::close_inherited();
     sys::lean_allocator();
     match flags::parse(std::env::args().skip(1)).and_then(|flags| dispatch(&flags)) {
         Ok(()) => ExitCode::SUCCESS,

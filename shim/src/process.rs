@@ -88,7 +88,13 @@ impl Process {
         if self.born.set(Born { process, _owned: owned }).is_err() {
             return Err(Error::new(Kind::State, "process born twice"));
         }
-        *self.io.lock().unwrap_or_else(PoisonError::into_inner) = io;
+        self.with_io(|place| {
+            let early = place.stdin_is_closed();
+            *place = io;
+            if early {
+                place.close_stdin();
+            }
+        });
         Ok(())
     }
 

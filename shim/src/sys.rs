@@ -87,6 +87,13 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     }
 }
 
+/// Closes what whoever started this process left open by mistake. For the very beginning, when nothing above the
+/// standard streams can be this process's own.
+pub(crate) fn close_inherited() {
+    // SAFETY: close_range(2) closes descriptors that no object of this process owns, it having opened none yet.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
 /// Keeps the allocator small: one arena, large blocks given back at once, and a low threshold for trimming.
 pub(crate) fn lean_allocator() {
     #[cfg(target_env = "gnu")]

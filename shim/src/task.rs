@@ -158,7 +158,8 @@ impl Task {
         let container = self.container.clone();
         let request = runtime_core::Exec { process: (*exec.spec).clone(), stdio };
         let born = blocking(move || container.exec(request)).await;
-        let mut born = born.map_err(|error| error.during("OCI runtime exec failed: exec failed"))?;
+        let mut born = born
+            .map_err(|error| error.during("OCI runtime exec failed: exec failed: unable to start container process"))?;
         let io = prepared.connect(born.take_console());
         // Whatever happens to the streams, the process exists and must be reaped.
         let (io, broken) = match io {

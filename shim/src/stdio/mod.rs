@@ -85,6 +85,7 @@ struct Input {
 pub(crate) struct Io {
     input: Option<Relay>,
     keeper: Option<OwnedFd>,
+    stdin_closed: bool,
     console: Option<Arc<OwnedFd>>,
     outputs: Vec<Relay>,
     logger: Option<binary::Logger>,
@@ -193,9 +194,16 @@ impl Prepared {
 }
 
 impl Io {
-    /// Lets the process see the end of its stdin, once the client has closed its side too.
+    /// Lets the process see the end of its stdin, once the client has closed its side too. A client may ask for that
+    /// while the process is still being born.
     pub(crate) fn close_stdin(&mut self) {
         self.keeper = None;
+        self.stdin_closed = true;
+    }
+
+    /// A client has asked for the end of stdin.
+    pub(crate) fn stdin_is_closed(&self) -> bool {
+        self.stdin_closed
     }
 
     /// Changes the terminal's size; without one there is nothing to change.
