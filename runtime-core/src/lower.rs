@@ -27,9 +27,24 @@ pub(crate) mod point {
     pub(crate) const HOOKS: u32 = 2;
 }
 
+/// When resource limits are set: last, so that they bind the program and not the stub; but first when a user namespace
+/// is entered, in which no process may raise a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limits {
+    First,
+    Last,
+}
+
+fn rlimits(script: &mut Script<'_>, process: &Process) {
+    for (resource, soft, hard) in &process.rlimits {
+        script.what(format!("set rlimit {resource} to {soft}:{hard}"));
+        script.push(Op::Rlimit { resource: *resource, soft: *soft, hard: *hard });
+    }
+}
+
 /// What every stub does first, while it still sees the host's file system: default signals, its place in the version 1
 /// cgroups, the OOM score that only the host's /proc can change.
-fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance) {
+fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance, limits: Limits) {
     use std::os::fd::AsFd as _;
     script.what("reset signals");
     script.push(Op::ResetSignals {});
@@ -44,6 +59,9 @@ fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entran
     }
     if !process.affinity.is_empty() {
         affinity(script, &process.affinity);
+    }
+    if limits == Limits::First {
+        rlimits(script, process);
     }
     if let Some(score) = process.oom_score_adj {
         script.what(format!("set oom_score_adj to {score}"));

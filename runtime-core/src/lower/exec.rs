@@ -5,9 +5,9 @@ use std::os::fd::BorrowedFd;
 use tare_init::script::{Fd, Op};
 use tare_plan::{Filter, Process};
 
-use super::begin;
 use super::finish::{Ending, Gate, finish, open_terminal};
-use super::init::NEWPID;
+use super::init::{NEWPID, NEWUSER};
+use super::{Limits, begin};
 use crate::cgroup::Entrance;
 use crate::prepare::Streams;
 use crate::script::Script;
@@ -31,7 +31,8 @@ pub(crate) struct Joining<'a, 'fd> {
 /// The script of an exec.
 pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
     let mut script = Script::new();
-    begin(&mut script, process, joining.entrance);
+    let limits = if joining.namespaces & NEWUSER == 0 { Limits::Last } else { Limits::First };
+    begin(&mut script, process, joining.entrance, limits);
     if let Some(persona) = joining.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -56,6 +57,7 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
         streams: joining.streams,
         terminal,
         gate: Gate::Pass,
+        limits,
         last_capability: joining.last_capability,
     };
     finish(&mut script, &ending);

@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::{CapabilitySets, Filter, Process};
 
+use super::{Limits, rlimits};
 use crate::prepare::Streams;
 use crate::script::{About, Script, numbers, strings};
 use crate::spawn::GATE;
@@ -47,6 +48,7 @@ pub(super) struct Ending<'a, 'fd> {
     /// The terminal's peer, where there is one.
     pub(super) terminal: Option<Fd>,
     pub(super) gate: Gate,
+    pub(super) limits: Limits,
     /// The highest capability the kernel knows.
     pub(super) last_capability: u8,
 }
@@ -55,7 +57,10 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     let Ending { process, filter, gate, .. } = *ending;
     let last = u32::from(ending.last_capability);
     give_streams(script, process, ending.terminal, ending.streams);
-    limits(script, process);
+    if ending.limits == Limits::Last {
+        rlimits(script, process);
+    }
+    scheduling(script, process);
     security_label(script, process);
     identity(script, process, last);
     let admin = if filter.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
@@ -63,12 +68,11 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     script.about(About::Finding(process.args.first().map_or_else(String::new, |name| lossy(name))));
     let candidates = strings(process.candidates.iter().map(|path| &**path));
     script.push(Op::Find { candidates: Strings(&candidates) });
+    close(script);
     if admin == 0 {
         pass(script, gate);
-        close(script);
         install(script, filter);
     } else {
-        close(script);
         install(script, filter);
         final_capabilities(script, process.capabilities);
         pass(script, gate);
@@ -100,11 +104,7 @@ fn give_streams<'fd>(script: &mut Script<'fd>, process: &Process, terminal: Opti
     script.push(Op::OwnStdio { uid: process.user.uid });
 }
 
-fn limits(script: &mut Script<'_>, process: &Process) {
-    for (resource, soft, hard) in &process.rlimits {
-        script.what(format!("set rlimit {resource} to {soft}:{hard}"));
-        script.push(Op::Rlimit { resource: *resource, soft: *soft, hard: *hard });
-    }
+fn scheduling(script: &mut Script<'_>, process: &Process) {
     if let Some(scheduler) = &process.scheduler {
         script.what("set the scheduler");
         script.push(Op::Scheduler { attributes: &sched_attr(scheduler) });
@@ -194,7 +194,8 @@ fn pass(script: &mut Script<'_>, gate: Gate) {
     });
 }
 
-/// Everything but the streams is closed for good before the program is looked up again by execve (CVE-2024-21626).
+/// Everything but the streams and the control socket is closed for good before the gate: a created container holds
+/// nothing of the host, and execve finds nothing to go through (CVE-2024-21626).
 fn close(script: &mut Script<'_>) {
     script.what("close descriptors");
     script.push(Op::CloseFrom { first: 3 });

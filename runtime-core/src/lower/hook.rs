@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use tare_init::script::{Fd, Op, Strings};
 use tare_plan::Hook;
 
+use super::init::NEWUSER;
 use crate::script::{About, Script, strings};
 use crate::spawn::GATE;
 
@@ -23,6 +24,10 @@ pub(crate) fn hook<'fd>(
     if let Some((process, kinds)) = inside {
         let fd = script.inherit(process);
         script.push(Op::SetNs { fd, kinds });
+        if kinds & NEWUSER != 0 {
+            // An id that is not mapped would lose all capabilities on execve.
+            script.push(Op::Ids { uid: 0, gid: 0 });
+        }
     }
     script.push(Op::Session { terminal: Fd::NONE });
     for (number, stream) in (0..).zip(streams) {

@@ -6,7 +6,7 @@ use tare_init::script::{Fd, Op, make};
 use tare_plan::{Namespaces, Plan, Propagation};
 
 use super::finish::{Ending, Gate, finish};
-use super::{begin, mounts, point};
+use super::{Limits, begin, mounts, point};
 use crate::prepare::Prepared;
 use crate::script::Script;
 
@@ -27,19 +27,22 @@ pub(crate) struct Lowering<'a> {
 }
 
 /// The namespaces that `clone3` itself makes. The cgroup namespace comes after placement, the time namespace after its
-/// offsets; and when a user namespace is joined, everything new must be made after that, or the host would own it.
+/// offsets. With a user namespace, everything comes later: executing the stub in one without maps would cost it its
+/// capabilities, and what is new must belong to it.
 pub(crate) fn born_in(namespaces: &Namespaces) -> u32 {
-    if joins_user(namespaces) { 0 } else { namespaces.new & !(NEWCGROUP | NEWTIME) }
+    if has_user(namespaces) { 0 } else { namespaces.new & !(NEWCGROUP | NEWTIME) }
 }
 
-fn joins_user(namespaces: &Namespaces) -> bool {
-    namespaces.join.iter().any(|(bit, _)| *bit == NEWUSER)
+/// Does it have a user namespace, new or joined?
+fn has_user(namespaces: &Namespaces) -> bool {
+    namespaces.new & NEWUSER != 0 || namespaces.join.iter().any(|(bit, _)| *bit == NEWUSER)
 }
 
 /// The script of init.
 pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'_>) -> Script<'fd> {
     let mut script = Script::new();
-    begin(&mut script, &plan.process, &prepared.entrance);
+    let limits = if has_user(&plan.namespaces) { Limits::First } else { Limits::Last };
+    begin(&mut script, &plan.process, &prepared.entrance, limits);
     if let Some(persona) = plan.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -48,8 +51,9 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         keyring(&mut script, lowering.id);
     }
     enter_namespaces(&mut script, plan, prepared);
-    names(&mut script, plan);
     let root = mounts::rootfs(&mut script, plan, prepared);
+    become_root(&mut script, plan);
+    names(&mut script, plan);
     mounts::all(&mut script, plan, prepared, root);
     let terminal = mounts::terminal(&mut script, plan, root);
     let hooks = &plan.hooks;
@@ -67,6 +71,7 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         streams: &prepared.streams,
         terminal,
         gate: Gate::Wait,
+        limits,
         last_capability: lowering.last_capability,
     };
     finish(&mut script, &ending);
@@ -84,31 +89,26 @@ fn keyring(script: &mut Script<'_>, id: &str) {
 
 fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
     let new = plan.namespaces.new;
-    if new & NEWTIME != 0 {
-        script.what("make a time namespace");
-        script.push(Op::Unshare { kinds: NEWTIME });
-    }
-    if new & (NEWUSER | NEWTIME) != 0 {
-        script.what("wait for id maps and clock offsets");
-        script.push(Op::Sync { point: point::MAPS });
-    }
     // A pid namespace is joined by being born in it.
     for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWPID) {
         script.what(format!("join namespace {bit:#x}"));
         let fd = script.inherit(fd.as_fd());
         script.push(Op::SetNs { fd, kinds: *bit });
     }
-    if joins_user(&plan.namespaces) {
-        script.what("make the other namespaces inside the user namespace");
-        let kinds = new & !(NEWCGROUP | NEWTIME);
-        script.push(if kinds & NEWPID == 0 { Op::Unshare { kinds } } else { Op::Fork { kinds } });
-    } else if new & NEWTIME != 0 {
-        // Only a child is in a new time namespace.
-        script.push(Op::Fork { kinds: 0 });
+    if new & (NEWUSER | NEWTIME) != 0 {
+        script.what("make a user or time namespace");
+        script.push(Op::Unshare { kinds: new & (NEWUSER | NEWTIME) });
+        script.what("wait for id maps and clock offsets");
+        script.push(Op::Sync { point: point::MAPS });
     }
-    if new & NEWUSER != 0 || joins_user(&plan.namespaces) {
-        script.what("become root of the user namespace");
-        script.push(Op::Ids { uid: 0, gid: 0 });
+    let inside_user = if has_user(&plan.namespaces) { new & !(NEWUSER | NEWCGROUP | NEWTIME) } else { 0 };
+    // Only a child is in a new pid or time namespace.
+    if inside_user & NEWPID != 0 || new & NEWTIME != 0 {
+        script.what("make the other namespaces");
+        script.push(Op::Fork { kinds: inside_user });
+    } else if inside_user != 0 {
+        script.what("make the other namespaces");
+        script.push(Op::Unshare { kinds: inside_user });
     }
     if new & NEWCGROUP != 0 {
         script.what("make a cgroup namespace");
@@ -117,6 +117,15 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
     if new & NEWNET != 0 {
         script.what("bring up loopback");
         script.push(Op::Loopback {});
+    }
+}
+
+/// From the host's root, which still owns this process, to the user namespace's. Not before the rootfs is attached: the
+/// bundle may be closed to everybody but the host's root.
+fn become_root(script: &mut Script<'_>, plan: &Plan) {
+    if has_user(&plan.namespaces) {
+        script.what("become root of the user namespace");
+        script.push(Op::Ids { uid: 0, gid: 0 });
     }
 }
 

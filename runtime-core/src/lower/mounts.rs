@@ -1,6 +1,7 @@
 //! The part of init's script that builds its file system.
 
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 
 use tare_init::script::{Fd, Op, Slot, Strings, make};
 use tare_plan::{Attributes, Mount, Plan, Propagation, Reach, Tree};
@@ -21,22 +22,26 @@ pub(super) fn private_procfs(into: Slot) -> Op<'static> {
     Op::Filesystem { kind: c"proc", source: c"proc", parameters: Strings(b""), attributes, into }
 }
 
-/// Cuts the tree loose from the host's mounts and puts the rootfs over `/`: from here its descriptor is the root under
-/// which everything is resolved. Slave, not private, so that an unmount on the host is not held up by this copy.
+/// Cuts the tree loose from the host's mounts and puts the rootfs where the host has it, for hooks that look there: from
+/// here its descriptor is the root under which everything is resolved. Slave, not private, so that an unmount on the
+/// host is not held up by this copy.
 pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) -> Fd {
     script.what("make the mount namespace a slave of the host's");
-    let host = script.slot();
-    script.push(Op::Open { dir: Fd::CWD, path: c"/", flags: OPEN_DIRECTORY, resolve: 0, into: host });
+    let place = script.slot();
+    script.push(Op::Open { dir: Fd::CWD, path: c"/", flags: OPEN_DIRECTORY, resolve: 0, into: place });
     let slave = propagation(Propagation::Slave);
-    script.push(Op::SetAttr { tree: Fd::slot(host), recursive: 1, set: 0, clear: 0, propagation: slave });
+    script.push(Op::SetAttr { tree: Fd::slot(place), recursive: 1, set: 0, clear: 0, propagation: slave });
+    script.push(Op::Close { fd: Fd::slot(place) });
     script.what(format!("attach rootfs {}", plan.rootfs.path.display()));
     let root = script.inherit(prepared.rootfs.as_fd());
     let private = matches!(plan.rootfs.propagation, Some(Propagation::Private | Propagation::Unbindable));
     let propagation = if private { propagation(Propagation::Private) } else { slave };
     script.push(Op::SetAttr { tree: root, recursive: 1, set: 0, clear: 0, propagation });
-    script.push(Op::Attach { tree: root, target: Fd::slot(host) });
-    script.push(Op::Close { fd: Fd::slot(host) });
-    script.free(host);
+    let path = std::ffi::CString::new(plan.rootfs.path.as_os_str().as_bytes()).unwrap_or_default();
+    script.push(Op::Open { dir: Fd::CWD, path: &path, flags: OPEN_DIRECTORY, resolve: 0, into: place });
+    script.push(Op::Attach { tree: root, target: Fd::slot(place) });
+    script.push(Op::Close { fd: Fd::slot(place) });
+    script.free(place);
     root
 }
 

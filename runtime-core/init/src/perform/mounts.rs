@@ -127,7 +127,7 @@ fn present(root: i32, path: &CStr) -> Result<Option<i32>, Failure> {
     }
 }
 
-/// Makes `root`, which is attached over `/`, the root of the namespace. The old root ends up on top of it and is
+/// Makes `root`, which is attached somewhere below, the root of the namespace. The old root ends up on top of it and is
 /// dropped; it is a slave by now, so the host's mounts stay.
 pub(super) fn pivot(root: i32) -> Done {
     sys::fchdir(root).at(1)?;
@@ -136,11 +136,14 @@ pub(super) fn pivot(root: i32) -> Done {
     sys::chdir(c"/").at(4)
 }
 
-/// `root` is attached over `/` already; only this process has to go there.
+/// Moves `root` over `/` and goes there: where `/` is the initramfs, pivot_root is refused.
 pub(super) fn move_root(root: i32) -> Done {
-    sys::fchdir(root).at(1)?;
-    sys::chroot(c".").at(2)?;
-    sys::chdir(c"/").at(3)
+    let top = sys::openat2(-100, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, 0).at(1)?;
+    sys::move_mount(root, top).at(2)?;
+    sys::close(top)?;
+    sys::fchdir(root).at(3)?;
+    sys::chroot(c".").at(4)?;
+    sys::chdir(c"/").at(5)
 }
 
 /// `lo` up: netdevice(7), `SIOCGIFFLAGS`, `IFF_UP`, `SIOCSIFFLAGS`.

@@ -42,7 +42,7 @@ fn generated_profiles_answer_as_they_say() {
 fn generated(seeds: std::ops::Range<u64>, shape: Shape, names: &[String]) -> Tally {
     let mut total = Tally::default();
     for seed in seeds {
-        let profile = profiles::generated(seed, shape, names);
+        eprintln!("seed {seed}"); let profile = profiles::generated(seed, shape, names);
         match compare(&profile, seed) {
             Ok(tally) => total.add(&tally),
             Err(_) => {
@@ -63,7 +63,7 @@ fn rules_that_compete_win_as_in_libseccomp() {
     let mut total = Tally::default();
     let mut refused = 0;
     for seed in 0..200 {
-        let profile = profiles::generated(seed, Shape::MixedActions, &names);
+        eprintln!("mixed {seed}"); let profile = profiles::generated(seed, Shape::MixedActions, &names);
         match (tare_plan::seccomp::plan(&profile), Reference::new(&profile)) {
             (Ok(_), Ok(_)) => {
                 let tally = compare(&profile, seed).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
