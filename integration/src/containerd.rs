@@ -67,6 +67,11 @@ impl Containerd {
     pub fn start_for(products: &[Product]) -> Result<Self> {
         let hybrid = Path::new("/sys/fs/cgroup/unified").is_dir();
         let view = if hybrid && products.contains(&Product::Crun) { View::WithoutUnified } else { View::Whole };
+        let shim_is_there = shim_binary().is_some_and(|shim| shim.is_file());
+        ensure!(
+            shim_is_there || !products.contains(&Product::Tare),
+            "containerd-shim-tare-v2 is not built (make build), and TARE_SHIM names none"
+        );
         leftovers::sweep_abandoned();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{}{}-{number:03}", leftovers::PREFIX, std::process::id());
@@ -87,12 +92,13 @@ impl Containerd {
         if let Some(shim) = shim_binary() {
             std::os::unix::fs::symlink(shim, self.home.join("bin/containerd-shim-tare-v2"))?;
         }
-        fs::write(self.home.join("config.toml"), self.config())?;
         self.chain = image::write(&self.home.join("image.tar"))?;
         Ok(())
     }
 
-    fn config(&self) -> String {
+    /// The configuration, with the socket that events come in on.
+    fn config(&self, events: &Path) -> String {
+        let events = events.display();
         let home = self.home.display();
         let disabled =
             ["io.containerd.grpc.v1.cri", "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri"];
@@ -104,7 +110,7 @@ impl Containerd {
             .collect();
         format!(
             "version = 2\nroot = \"{home}/root\"\nstate = \"{home}/state\"\ndisabled_plugins = [{}]\n\
-             [grpc]\n  address = \"{home}/c.sock\"\n[debug]\n  level = \"info\"\n",
+             [grpc]\n  address = \"{home}/c.sock\"\n[ttrpc]\n  address = \"{events}\"\n[debug]\n  level = \"info\"\n",
             disabled.join(", ")
         )
     }
@@ -114,6 +120,34 @@ impl Containerd {
     /// # Errors
     /// When it does not answer within ten seconds; its log is in the error.
     pub fn resume(&self) -> Result<()> {
+        self.launch(&self.event_socket())
+    }
+
+    /// Starts containerd again, deaf to the shims that are there: nobody has subscribed yet, and what they have kept to
+    /// tell would be told to nobody. See [`Containerd::listen`].
+    ///
+    /// # Errors
+    /// As [`Containerd::resume`].
+    pub fn resume_deaf(&self) -> Result<()> {
+        self.launch(&self.home.join("late.ttrpc"))
+    }
+
+    /// Lets the shims of before be heard.
+    ///
+    /// # Errors
+    /// When the link to the new socket cannot be made.
+    pub fn listen(&self) -> Result<()> {
+        // The old socket stays behind when containerd is killed, and goes when it is asked to end.
+        let _ = fs::remove_file(self.event_socket());
+        std::os::unix::fs::symlink("late.ttrpc", self.event_socket()).context("link the event socket")
+    }
+
+    fn event_socket(&self) -> PathBuf {
+        self.home.join("c.sock.ttrpc")
+    }
+
+    fn launch(&self, events: &Path) -> Result<()> {
+        fs::write(self.home.join("config.toml"), self.config(events))?;
         let log = OpenOptions::new().create(true).append(true).open(self.home.join("containerd.log"))?;
         let child = self
             .command()

@@ -10,7 +10,7 @@ use integration::{Client, Containerd, Pipes, Product, Runtime, Task, spec};
 
 /// What the container shows of its own world.
 const SCRIPT: &str = "echo \"$(uname -sr) on $(hostname), pid $$, uid $(id -u)\"; \
-    echo \"processes: $(ps -o pid,comm | tail -n +2 | awk '{printf \"%s %s  \", $1, $2}')\"; \
+    echo \"processes: $(ls -d /proc/[0-9]* | wc -l) visible\"; \
     echo \"network:   $(ls /sys/class/net | tr '\\n' ' ')\"; \
     echo \"mounts:    $(wc -l < /proc/self/mounts), root on $(awk '$2 == \"/\" {print $3}' /proc/self/mounts)\"; \
     grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\t\\n' '  '; echo";
@@ -19,7 +19,7 @@ const SCRIPT: &str = "echo \"$(uname -sr) on $(hostname), pid $$, uid $(id -u)\"
 async fn main() -> Result<()> {
     ensure!(integration::shim_binary().is_some(), "containerd-shim-tare-v2 is not built (make build)");
     let daemon = Arc::new(Containerd::start()?);
-    let client = daemon.client_for(Runtime::of(Product::Tare)).await?;
+    let client = daemon.client_for(Runtime::of(Product::under_test())).await?;
     println!("tare: a container through containerd, runtime {}\n", client.runtime.name);
     life(&client).await?;
     weights(&daemon, &client).await?;
@@ -65,7 +65,7 @@ fn shown(time: Duration) -> String {
 /// The idle shim beside that of containerd, when runc is installed.
 async fn weights(daemon: &Arc<Containerd>, client: &Client) -> Result<()> {
     println!("\nan idle shim        PSS   private dirty   threads");
-    weigh(client, "tare").await?;
+    weigh(client, client.runtime.product.name()).await?;
     if Path::new("/usr/sbin/runc").exists() {
         let peer = daemon.client_for(Runtime::of(Product::Runc)).await?;
         weigh(&peer, "runc.v2 (Go)").await?;

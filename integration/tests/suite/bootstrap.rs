@@ -68,6 +68,8 @@ struct Started {
     output: Output,
     bundle: PathBuf,
     id: String,
+    /// A Go shim dies of SIGPIPE when nobody holds its log.
+    _log: std::fs::File,
 }
 
 impl Started {
@@ -91,9 +93,9 @@ impl Started {
             }
         };
         // The shim opens its log for writing, which waits for a reader.
-        let _log = std::fs::OpenOptions::new().read(true).write(true).open(bundle.join("log"))?;
+        let log = std::fs::OpenOptions::new().read(true).write(true).open(bundle.join("log"))?;
         let output = run(command, &stdin)?;
-        Ok(Self { output, bundle, id: id.to_owned() })
+        Ok(Self { output, bundle, id: id.to_owned(), _log: log })
     }
 
     fn address(&self, dialect: Dialect) -> Result<String> {

@@ -5,12 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use integration::{Client, Containerd, Happening, Recorder, Stdio, full, shared, skip_unless_tare, spec, until};
+use integration::{
+    Client, Containerd, Happening, Product, Recorder, Stdio, full, message, shared, skip_unless_tare, spec, until,
+};
 use serde_json::json;
 
 /// One container's events must be exactly these, in this order.
 fn check(recorder: &Recorder, container: &str, expected: &[Happening]) {
     assert_eq!(recorder.of(container), expected, "{container}");
+}
+
+/// containerd's own shim of 2.1 now and then ends before it has told of the deletion.
+fn is_tare() -> bool {
+    Product::under_test() == Product::Tare
+}
+
+fn is_exit(what: &Happening, of: &str) -> bool {
+    matches!(what, Happening::Exit { id, .. } if id == of)
 }
 
 fn is_delete(what: &Happening) -> bool {
@@ -25,20 +36,18 @@ async fn a_life_is_told_in_order() -> Result<()> {
     task.pause().await?;
     task.resume().await?;
     task.destroy().await?;
-    recorder.expect(5, "events-life", is_delete).await?;
-    let exit = Happening::Exit { id: "events-life".to_owned(), pid: task.pid, code: 137 };
-    check(
-        &recorder,
-        "events-life",
-        &[
-            Happening::Create(task.pid),
-            Happening::Start(task.pid),
-            Happening::Paused,
-            Happening::Resumed,
-            exit,
-            Happening::Delete(String::new()),
-        ],
-    );
+    let deleted = recorder.expect(5, "events-life", is_delete).await;
+    let mut expected = vec![
+        Happening::Create(task.pid),
+        Happening::Start(task.pid),
+        Happening::Paused,
+        Happening::Resumed,
+        Happening::Exit { id: "events-life".to_owned(), pid: task.pid, code: 137 },
+    ];
+    if is_tare() || deleted.is_ok() {
+        expected.push(Happening::Delete(String::new()));
+    }
+    check(&recorder, "events-life", &expected);
     Ok(())
 }
 
@@ -50,7 +59,8 @@ async fn a_container_that_was_never_started_is_created_and_deleted() -> Result<(
     let task = container.create(&Stdio::null()).await?;
     task.delete().await?;
     container.remove().await?;
-    recorder.expect(5, "events-unstarted", is_delete).await?;
+    let deleted = recorder.expect(5, "events-unstarted", is_delete).await;
+    assert!(deleted.is_ok() || !is_tare(), "{deleted:?}");
     let told = recorder.of("events-unstarted");
     assert_eq!(told.first(), Some(&Happening::Create(task.pid)), "{told:?}");
     assert!(!told.iter().any(|what| matches!(what, Happening::Start(_))), "{told:?}");
@@ -66,7 +76,7 @@ async fn f4_an_exec_is_told_before_init_ends() -> Result<()> {
     let second = exec.start().await?;
     // The end of init ends the exec; its exit must come first.
     task.destroy().await?;
-    recorder.expect(5, "events-exec", is_delete).await?;
+    recorder.expect(5, "events-exec", |what| is_exit(what, "events-exec")).await?;
     let told: Vec<_> =
         recorder.of("events-exec").into_iter().filter(|what| !matches!(what, Happening::Delete(_))).collect();
     let exit = |id: &str, pid| Happening::Exit { id: id.to_owned(), pid, code: 137 };
@@ -111,8 +121,7 @@ async fn run_true(client: &Client, id: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f4_short_lives_are_told_whole_and_in_order() -> Result<()> {
     // The peers need a tenth of a second of both processors for each, so they prove the checker with fewer.
-    let is_tare = integration::Product::under_test() == integration::Product::Tare;
-    let count: usize = if is_tare || full() { 2000 } else { 100 };
+    let count: usize = if is_tare() || full() { 2000 } else { 100 };
     let client = shared()?.client().await?;
     let recorder = Recorder::start(&client).await?;
     let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -134,12 +143,17 @@ async fn f4_short_lives_are_told_whole_and_in_order() -> Result<()> {
     }
     let deleted =
         || recorder.all().iter().filter(|event| event.container.starts_with("true-") && is_delete(&event.what)).count();
-    until(20, || deleted() == count).await.with_context(|| format!("{} of {count} deletions told", deleted()))?;
+    let all_told = until(20, || deleted() == count).await;
+    if is_tare() {
+        all_told.with_context(|| format!("{} of {count} deletions told", deleted()))?;
+    }
     let mut lives: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
     for event in recorder.all().into_iter().filter(|event| event.container.starts_with("true-")) {
         lives.entry(event.container).or_default().push(name(&event.what));
     }
-    let wrong: Vec<_> = lives.iter().filter(|(_, told)| told[..] != ["create", "start", "exit", "delete"]).collect();
+    let whole = ["create", "start", "exit", "delete"];
+    let right = |told: &[&str]| told == whole || (!is_tare() && told == &whole[..3]);
+    let wrong: Vec<_> = lives.iter().filter(|(_, told)| !right(told)).collect();
     assert!(wrong.is_empty(), "{} of {count} told wrongly: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
     assert_eq!(lives.len(), count);
     Ok(())
@@ -179,9 +193,10 @@ async fn f3_exits_while_containerd_is_away_are_told_afterwards_in_order() -> Res
     assert_eq!(task.run("go", &["touch", "/tmp/go"]).await?.code, 0);
     daemon.stop()?;
     tokio::time::sleep(away).await;
-    daemon.resume()?;
+    daemon.resume_deaf()?;
     let client = client.reconnected().await?;
     let recorder = Recorder::start(&client).await?;
+    daemon.listen()?;
     let ended = || recorder.of("away").iter().filter(|what| matches!(what, Happening::Exit { .. })).count();
     let told_all = until(30, || ended() == execs).await;
     let codes: Vec<u32> = recorder
@@ -189,7 +204,7 @@ async fn f3_exits_while_containerd_is_away_are_told_afterwards_in_order() -> Res
         .into_iter()
         .filter_map(|what| if let Happening::Exit { code, .. } = what { Some(code) } else { None })
         .collect();
-    if integration::Product::under_test() == integration::Product::Tare {
+    if is_tare() {
         told_all.with_context(|| format!("only {} of {execs} exits told", codes.len()))?;
         assert!(codes.is_sorted(), "not in order: {codes:?}");
         assert_eq!(codes.len(), execs);
@@ -229,12 +244,13 @@ async fn f3_containers_that_end_while_containerd_is_away_are_told_once_each() ->
     daemon.stop()?;
     std::fs::write(daemon.home().join("bin/now"), "")?;
     tokio::time::sleep(Duration::from_secs(8)).await;
-    daemon.resume()?;
+    daemon.resume_deaf()?;
     let client = client.reconnected().await?;
     let recorder = Recorder::start(&client).await?;
+    daemon.listen()?;
     let exits = || recorder.all().iter().filter(|event| name(&event.what) == "exit").count();
     let told_all = until(20, || exits() >= count).await;
-    if integration::Product::under_test() == integration::Product::Tare {
+    if is_tare() {
         told_all.with_context(|| format!("only {} of {count} exits told", exits()))?;
         assert_eq!(exits(), count, "told twice");
     } else {
@@ -242,8 +258,14 @@ async fn f3_containers_that_end_while_containerd_is_away_are_told_once_each() ->
     }
     for task in tasks {
         let task = task.on(&client);
-        assert_eq!(task.wait_for(5).await?, 3);
-        task.delete().await?;
+        // From 1.7 on, containerd deletes a task itself that it finds ended when it comes back.
+        match task.wait_for(5).await {
+            Ok(code) => {
+                assert_eq!(code, 3);
+                task.delete().await?;
+            }
+            Err(gone) => assert!(message(&gone).contains("not found"), "{gone:?}"),
+        }
         task.container.remove().await?;
     }
     let left = daemon.leftovers();

@@ -314,7 +314,13 @@ async fn f22_hostile_bytes_on_the_socket_do_not_end_the_shim() -> Result<()> {
         frame(1, 1, &vec![0x0a; 5 << 20]),
     ];
     for case in &cases {
-        let mut stream = UnixStream::connect(&socket).context("connect to the shim")?;
+        let stream = UnixStream::connect(&socket);
+        if stream.is_err() && Product::under_test() != Product::Tare {
+            println!("positive control: the Go shim of 1.7 and 2.1 dies of a DATA frame (containerd#12977)");
+            task.container.abandon().await;
+            return Ok(());
+        }
+        let mut stream = stream.context("connect to the shim")?;
         stream.set_read_timeout(Some(Duration::from_millis(50)))?;
         stream.set_write_timeout(Some(Duration::from_millis(200)))?;
         let _ = stream.write_all(case);

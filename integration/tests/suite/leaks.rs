@@ -79,7 +79,7 @@ async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
     let client = daemon.client().await?;
     let keeper = client.sleeper("keeper", group).await?;
     let shim: u32 = machine::status(keeper.pid, "PPid").context("init is gone")?.parse()?;
-    for number in 0..10 {
+    for number in 0..50 {
         live_once(&client, &format!("warm-{number}")).await?;
         exec_once(&keeper, &format!("warm-{number}")).await?;
     }
