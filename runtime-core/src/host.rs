@@ -13,6 +13,12 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
     if let Some(host) = HOST.get() {
         return Ok(host);
     }
+    let release = read("/proc/sys/kernel/osrelease")?;
+    if !is_new_enough(&release) {
+        let (major, minor) = KERNEL_FLOOR;
+        let what = format!("tare needs Linux {major}.{minor} or newer; this is {}", release.trim());
+        return Err(Error::new(Kind::Unsupported, what));
+    }
     let found = Host {
         cgroups: cgroup::layout()?,
         last_capability: last_capability()?,
@@ -22,6 +28,15 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
         in_user_namespace: in_user_namespace()?,
     };
     Ok(HOST.get_or_init(|| found))
+}
+
+/// The floor (docs/kernel.md): `mount_setattr` came with 5.12, `cgroup.kill` with 5.14. Checked once,
+/// so that nothing falls back in the middle of an operation.
+const KERNEL_FLOOR: (u32, u32) = (5, 14);
+
+fn is_new_enough(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= KERNEL_FLOOR
 }
 
 fn last_capability() -> Result<u8, Error> {
@@ -41,4 +56,21 @@ fn first_byte(path: &str) -> Option<u8> {
 
 fn read(path: &str) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| Error::io(format!("read {path}"), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_floor_is_a_version_not_a_text() {
+        for (release, enough) in [
+            ("5.14.0", true),
+            ("5.13.19", false),
+            ("6.1.0-31-amd64", true),
+            ("4.19.0", false),
+            ("10.0", true),
+            ("", false),
+        ] {
+            assert_eq!(super::is_new_enough(release), enough, "{release}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 pub mod cgroup;
 mod container;
 mod error;
+mod features;
 mod hooks;
 mod host;
 mod line;
@@ -23,7 +24,9 @@ mod sys;
 
 pub use container::{Container, Create, Exec, Removed, RootfsMount, remove};
 pub use error::{Error, Kind};
+pub use features::features;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
 pub use spec::read_spec;
 pub use sys::harden;
+pub use tare_plan::mount_options;

@@ -21,7 +21,7 @@ pub(crate) enum About {
 #[derive(Debug)]
 pub(crate) struct Script<'fd> {
     ops: Vec<[u64; OP_WORDS]>,
-    data: Data,
+    data: Blob,
     about: Vec<(usize, About)>,
     inherit: Vec<BorrowedFd<'fd>>,
     /// Slots in use, bit n for slot n.
@@ -30,9 +30,9 @@ pub(crate) struct Script<'fd> {
 
 /// The data of a script: strings and bytes, each at a multiple of eight.
 #[derive(Debug, Default)]
-struct Data(Vec<u8>);
+struct Blob(Vec<u8>);
 
-impl Sink for Data {
+impl Sink for Blob {
     fn store(&mut self, bytes: &[u8]) -> u32 {
         self.0.resize(self.0.len().next_multiple_of(8), 0);
         // More than 4 GiB cannot come out of a config.json of 16 MiB; should it, the stub finds no such data.
@@ -44,7 +44,7 @@ impl Sink for Data {
 
 impl<'fd> Script<'fd> {
     pub(crate) fn new() -> Self {
-        Self { ops: Vec::with_capacity(96), data: Data::default(), about: Vec::new(), inherit: Vec::new(), slots: 0 }
+        Self { ops: Vec::with_capacity(96), data: Blob::default(), about: Vec::new(), inherit: Vec::new(), slots: 0 }
     }
 
     /// The ops from here on are about `what`.

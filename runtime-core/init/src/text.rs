@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::script::{Op, Strings};
+use crate::script::{Fd, Op, Strings};
 
 impl fmt::Display for Op<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,8 +19,8 @@ impl fmt::Display for Op<'_> {
             Op::Open { path, .. } => write!(f, "open {}", show(path.to_bytes())),
             Op::Write { data, .. } => write!(f, "write {}", show(data)),
             Op::Set { path, data, .. } => write!(f, "write {} to {}", show(data), show(path.to_bytes())),
-            Op::Close { fd } => write!(f, "close {}", fd.0),
-            Op::Dup { from, to } => write!(f, "dup {} to {to}", from.0),
+            Op::Close { fd } => write!(f, "close {}", End(fd)),
+            Op::Dup { from, to } => write!(f, "dup {} to {to}", End(from)),
             Op::OwnStdio { uid } => write!(f, "give stdio to user {uid}"),
             Op::CloseFrom { first } => write!(f, "close descriptors from {first}"),
             Op::SetNs { kinds, .. } => write!(f, "join namespaces {kinds:#x}"),
@@ -93,6 +93,18 @@ fn fmt_bytes(bytes: &[u8]) -> impl fmt::Display {
             chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
         })
     })
+}
+
+/// A descriptor: which slot, or that it is inherited; the number then differs from run to run and says nothing.
+struct End(Fd);
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slot() {
+            Some(slot) => write!(f, "slot {}", slot.0),
+            None => f.write_str("inherited"),
+        }
+    }
 }
 
 /// The first of some strings.

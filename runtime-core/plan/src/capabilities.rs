@@ -34,6 +34,12 @@ pub(crate) fn names(mask: u64) -> impl Iterator<Item = &'static str> {
     NAMES.iter().zip(0_u32..).filter(move |(_, bit)| mask & (1 << bit) != 0).map(|(name, _)| *name)
 }
 
+/// The names of all capabilities up to number `last`, as specifications write them: `CAP_CHOWN`.
+#[must_use]
+pub fn capability_names(last: u8) -> Vec<String> {
+    NAMES.iter().take(usize::from(last) + 1).map(|name| format!("CAP_{}", name.to_uppercase())).collect()
+}
+
 /// The names by number, from linux/capability.h.
 const NAMES: [&str; 41] = [
     "chown",

@@ -27,6 +27,7 @@ mod text;
 pub mod resources;
 pub mod seccomp;
 
+pub use capabilities::capability_names;
 pub use container::container;
 pub use home::{needs_home, with_home};
 pub use model::*;
