@@ -29,4 +29,3 @@ pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
 pub use spec::read_spec;
 pub use sys::harden;
-pub use tare_plan::mount_options;
