@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use protos::api::{ExecProcessRequest, KillRequest};
 use protos::protobuf::well_known_types::any::Any;
 use runtime_core::{Error, Kind, oci};
 use serde::de::DeserializeOwned;
@@ -23,8 +24,8 @@ pub(crate) fn signal(number: u32) -> Result<i32, Error> {
 
 /// Whom a signal is for. `all` says nothing about an exec.
 #[must_use]
-pub(crate) fn target(exec: &str, all: bool) -> Target<'_> {
-    match (exec, all) {
+pub(crate) fn target(request: &KillRequest) -> Target<'_> {
+    match (request.exec_id.as_str(), request.all) {
         ("", false) => Target::Init,
         ("", true) => Target::All,
         (exec, _) => Target::Exec(exec),
@@ -51,9 +52,9 @@ pub(crate) fn json<T: DeserializeOwned>(any: &Any) -> Result<T, Error> {
 ///
 /// # Errors
 /// As [`json`].
-pub(crate) fn process(any: &Any, terminal: bool) -> Result<oci::Process, Error> {
-    let mut process: oci::Process = json(any)?;
-    process.set_terminal(Some(terminal));
+pub(crate) fn process(request: &ExecProcessRequest) -> Result<oci::Process, Error> {
+    let mut process: oci::Process = json(request.spec.get_or_default())?;
+    process.set_terminal(Some(request.terminal));
     Ok(process)
 }
 

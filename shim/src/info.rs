@@ -25,7 +25,8 @@ pub(crate) fn answer() -> Result<(), String> {
         revision: REVISION.into(),
         ..RuntimeVersion::new()
     };
-    let features = Any { type_url: FEATURES.into(), value: features().to_string().into_bytes(), ..Any::new() };
+    let features = runtime_core::features().map_err(|error| error.to_string())?.to_string();
+    let features = Any { type_url: FEATURES.into(), value: features.into_bytes(), ..Any::new() };
     let info = RuntimeInfo {
         name: "io.containerd.tare.v2".into(),
         version: MessageField::some(version),
@@ -34,41 +35,4 @@ pub(crate) fn answer() -> Result<(), String> {
     };
     let bytes = info.write_to_bytes().map_err(|error| error.to_string())?;
     std::io::stdout().write_all(&bytes).map_err(|error| format!("write the answer: {error}"))
-}
-
-/// What the core does, in the form of the runtime specification's `features`. What is not done is said to be disabled,
-/// so that containerd refuses it before a container is half-made.
-fn features() -> serde_json::Value {
-    let enabled = |enabled: bool| serde_json::json!({ "enabled": enabled });
-    serde_json::json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": runtime_core::mount_options(),
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
-            "seccomp": { "enabled": true },
-            "apparmor": enabled(true),
-            "selinux": enabled(true),
-            "intelRdt": enabled(false),
-            "mountExtensions": { "idmap": enabled(false) },
-            "netDevices": enabled(false),
-        },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_features_are_those_of_the_core() {
-        let features = features();
-        let options = features["mountOptions"].as_array().unwrap();
-        for option in ["bind", "ro", "rro", "rprivate", "tmpcopyup"] {
-            assert!(options.iter().any(|known| known == option), "{option}");
-        }
-        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
-    }
 }

@@ -230,3 +230,6 @@ impl AsyncWrite for Client {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -295,7 +295,7 @@ impl shim_async::Task for Service {
     async fn exec(&self, _: &TtrpcContext, request: api::ExecProcessRequest) -> ttrpc::Result<api::Empty> {
         let added = || {
             let task = self.task(&request.id)?;
-            let spec = decode::process(&request.spec.clone().unwrap_or_default(), request.terminal)?;
+            let spec = decode::process(&request)?;
             let streams = Streams {
                 stdin: request.stdin.clone(),
                 stdout: request.stdout.clone(),
@@ -333,8 +333,8 @@ impl shim_async::Task for Service {
         let killed = async {
             let signal = decode::signal(request.signal)?;
             let task = self.task(&request.id)?;
-            let exec = request.exec_id.clone();
-            whole(async move { task.kill(decode::target(&exec, request.all), signal).await }).await
+            let asked = request.clone();
+            whole(async move { task.kill(decode::target(&asked), signal).await }).await
         };
         answer("kill", &request.id, killed.await).map(empty)
     }

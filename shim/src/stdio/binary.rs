@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use runtime_core::{Error, Kind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::sync::oneshot;
@@ -170,7 +171,12 @@ async fn supervise(
                 drop(reads);
                 return stop(running).await;
             }
-            status = running.ended() => log::warn!("logging binary of {} ended: {status}", owner.container),
+            status = running.ended() => {
+                if reads.iter().all(exhausted) {
+                    return;
+                }
+                log::warn!("logging binary of {} ended before its container: {status}", owner.container);
+            }
         }
         if attempt == 0 {
             match spawn(&program, &owner, &reads).await {
@@ -187,6 +193,13 @@ async fn supervise(
         _ = stopped => {}
         (out, err) = dropping => log::warn!("container {}: {} bytes of output dropped", owner.container, out + err),
     }
+}
+
+/// Nobody writes to the pipe any more, and nothing is left in it: its reader was right to end.
+fn exhausted(read: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(read, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents() == PollFlags::HUP
 }
 
 /// Reads and forgets until there are no more writers: the number of bytes.
