@@ -132,9 +132,6 @@ fn source(mount: &Mount) -> Result<Option<Source>, Error> {
             let cloned = clone_tree(source, *reach).and_then(|cloned| procfs_on_proc(mount, cloned));
             cloned.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
         }
-        Tree::New { copy_up: true, .. } => {
-            Err(Error::new(Kind::Unsupported, format!("mount on {}: tmpcopyup is not supported yet", target())))
-        }
         Tree::New { .. } | Tree::Remount => Ok(None),
     }
 }

@@ -124,3 +124,28 @@ fn a_missing_program_has_the_text_that_clients_match() {
     assert_eq!(error.to_string(), wanted);
     assert!(!bundle.0.join("state.json").exists());
 }
+
+#[test]
+fn tmpcopyup_starts_a_tmpfs_with_what_the_image_has() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let bundle = Bundle::new("copyup");
+    let folder = bundle.0.join("rootfs/var/deep");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("file"), "text").unwrap();
+    std::os::unix::fs::chown(folder.join("file"), Some(12), Some(34)).unwrap();
+    std::fs::set_permissions(folder.join("file"), std::fs::Permissions::from_mode(0o4755)).unwrap();
+    symlink("/etc/passwd", folder.join("link")).unwrap();
+    let mut spec = spec(
+        "cd /var/deep; busybox cat file; busybox stat -c ' %a %u %g' file; busybox readlink link; busybox stat -f -c %T .",
+    );
+    let mut mounts = spec.mounts().clone().unwrap();
+    let mount = oci::MountBuilder::default().destination("/var").typ("tmpfs").source("tmpfs");
+    mounts.push(mount.options(vec!["tmpcopyup".to_owned()]).build().unwrap());
+    spec.set_mounts(Some(mounts));
+    let (reader, writer) = pipe();
+    let (container, process) = bundle.create(spec, Some(writer)).unwrap();
+    container.start().unwrap();
+    assert_eq!(read(reader), "text 4755 12 34\n/etc/passwd\ntmpfs\n");
+    assert_eq!(wait(&process), ExitStatus::Code(0));
+    container.delete().unwrap();
+}

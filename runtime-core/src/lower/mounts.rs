@@ -86,11 +86,18 @@ fn one(script: &mut Script<'_>, plan: &Plan, mount: &Mount, bind: Option<(Fd, &S
             attributes(script, tree, now, mount);
             attach(script, tree, path, source.make | plain, root);
         }
-        Tree::New { kind, source, parameters, .. } => {
+        Tree::New { kind, source, parameters, copy_up } => {
             let flat = strings(parameters.iter().flat_map(|(key, value)| [&**key, value.as_deref().unwrap_or(c"")]));
             let into = script.slot();
             let parameters = Strings(&flat);
             script.push(Op::Filesystem { kind, source, parameters, attributes: now.set, into });
+            if *copy_up {
+                let from = script.slot();
+                script.push(Op::Target { root, path, make: make::DIRECTORY | plain, into: from });
+                script.push(Op::CopyUp { from: Fd::slot(from), to: Fd::slot(into) });
+                script.push(Op::Close { fd: Fd::slot(from) });
+                script.free(from);
+            }
             attributes(script, Fd::slot(into), Attributes::default(), mount);
             attach(script, Fd::slot(into), path, make::DIRECTORY | plain, root);
             script.free(into);

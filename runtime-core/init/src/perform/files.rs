@@ -2,10 +2,10 @@
 
 use core::ffi::CStr;
 
-use super::mounts::target;
+use super::mounts::{c_string, target};
 use super::{AtStep, Done, Failure};
 use crate::script::make;
-use crate::sys::{self, Answer, Errno, flag};
+use crate::sys::{self, Errno, flag};
 
 /// A device node as it shall be.
 #[derive(Debug)]
@@ -132,19 +132,8 @@ fn parent<'a>(root: i32, path: &CStr, name: &'a mut [u8; 256]) -> Result<(i32, &
     Ok((dir, c_string(name, bytes.get(cut + 1..))?))
 }
 
-fn c_string<'a>(buffer: &'a mut [u8], bytes: Option<&[u8]>) -> Answer<&'a CStr> {
-    let bytes = bytes.ok_or(Errno::EINVAL)?;
-    buffer.get_mut(..bytes.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
-    CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::ENAMETOOLONG)
-}
-
 /// Major and minor of the kernel's `dev_t` as `stat` shows it.
 fn device(rdev: u64) -> (u32, u32) {
     let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     (part(((rdev >> 8) & 0xfff) | ((rdev >> 32) & 0xffff_f000)), part((rdev & 0xff) | ((rdev >> 12) & 0xffff_ff00)))
-}
-
-/// Copies the tree of the directory `from` into the directory `to`. Planned for `tmpcopyup`; not done yet, and says so.
-pub(super) fn copy_up(_from: i32, _to: i32, _depth: u32) -> Done {
-    Err(Errno::ENOSYS.into())
 }

@@ -2,6 +2,7 @@
 //! the parent as op index, step and errno, and the parent, who owns the script, finds the words.
 
 mod become_user;
+mod copy_up;
 mod files;
 mod mounts;
 mod program;
@@ -203,7 +204,7 @@ impl<'a> Interpreter<'a> {
                 self.keep(into, target)
             }
             Op::Attach { tree, target } => Ok(sys::move_mount(self.fd(tree), self.fd(target))?),
-            Op::CopyUp { from, to } => files::copy_up(self.fd(from), self.fd(to), 0),
+            Op::CopyUp { from, to } => copy_up::copy_up(self.fd(from), self.fd(to)),
             Op::Mask { root, path, file, directory } => {
                 let trees = [self.fd(file), self.fd(directory)];
                 mounts::mask(self.fd(root), path, trees, &mut self.attached)

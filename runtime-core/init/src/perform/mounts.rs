@@ -70,7 +70,8 @@ fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, reso
     }
 }
 
-fn c_string<'a>(buffer: &'a mut [u8], bytes: Option<&[u8]>) -> Answer<&'a CStr> {
+/// `bytes` as a C string in `buffer`.
+pub(super) fn c_string<'a>(buffer: &'a mut [u8], bytes: Option<&[u8]>) -> Answer<&'a CStr> {
     let bytes = bytes.ok_or(Errno::EINVAL)?;
     buffer.get_mut(..bytes.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
     CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::ENAMETOOLONG)

@@ -34,6 +34,8 @@ pub(super) mod nr {
     pub(in crate::sys) const CAPSET: usize = 91;
     pub(in crate::sys) const PERSONALITY: usize = 92;
     pub(in crate::sys) const EXIT_GROUP: usize = 94;
+    pub(in crate::sys) const SENDFILE: usize = 71;
+    pub(in crate::sys) const FCHMOD: usize = 52;
     pub(in crate::sys) const UNSHARE: usize = 97;
     pub(in crate::sys) const SCHED_SETAFFINITY: usize = 122;
     pub(in crate::sys) const RT_SIGACTION: usize = 134;

@@ -113,6 +113,8 @@ pub struct Stat {
     pub mode: u32,
     /// Owner.
     pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Device of a device node, in the kernel's encoding.
     pub rdev: u64,
     /// Inode number.
@@ -132,9 +134,9 @@ pub fn fstatat(dir: i32, path: &CStr, flags: u32) -> Answer<Stat> {
     let [_, inode, third, fourth, fifth, sixth, seventh, ..] = words;
     let size = usize::try_from(seventh).map_err(|_| Errno::EIO)?;
     if cfg!(target_arch = "x86_64") {
-        Ok(Stat { mode: low(fourth), uid: high(fourth), rdev: sixth, inode, size })
+        Ok(Stat { mode: low(fourth), uid: high(fourth), gid: low(fifth), rdev: sixth, inode, size })
     } else {
-        Ok(Stat { mode: low(third), uid: low(fourth), rdev: fifth, inode, size })
+        Ok(Stat { mode: low(third), uid: low(fourth), gid: high(fourth), rdev: fifth, inode, size })
     }
 }
 
@@ -193,6 +195,18 @@ pub fn chown(fd: i32, uid: u32, gid: u32) -> Answer<()> {
     let flags = word(flag::AT_EMPTY_PATH);
     // SAFETY: the string is static.
     answer(unsafe { syscall(nr::FCHOWNAT, [arg(fd), text(c""), word(uid), word(gid), flags, 0]) }).map(drop)
+}
+
+/// `fchmod(2)`.
+pub fn fchmod(fd: i32, mode: u32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(nr::FCHMOD, [arg(fd), word(mode), 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `sendfile(2)`, as much as it takes at once: how much was copied, 0 at the end.
+pub fn sendfile(to: i32, from: i32) -> Answer<usize> {
+    // SAFETY: the offset is null, so that the kernel uses the file's own.
+    answer(unsafe { syscall(nr::SENDFILE, [arg(to), arg(from), 0, 1 << 30, 0, 0]) })
 }
 
 /// `getdents64(2)`.

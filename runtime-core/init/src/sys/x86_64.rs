@@ -52,6 +52,8 @@ pub(super) mod nr {
     pub(in crate::sys) const UNLINKAT: usize = 263;
     pub(in crate::sys) const SYMLINKAT: usize = 266;
     pub(in crate::sys) const READLINKAT: usize = 267;
+    pub(in crate::sys) const SENDFILE: usize = 40;
+    pub(in crate::sys) const FCHMOD: usize = 91;
     pub(in crate::sys) const UNSHARE: usize = 272;
     pub(in crate::sys) const DUP3: usize = 292;
     pub(in crate::sys) const PRLIMIT64: usize = 302;
