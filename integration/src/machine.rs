@@ -162,3 +162,10 @@ pub fn cgroup_processes(path: &str) -> Vec<u32> {
     found.dedup();
     found
 }
+
+/// How many processes wanted a processor in the last minute, on average.
+#[must_use]
+pub fn load() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default()
+}

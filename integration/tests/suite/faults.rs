@@ -238,7 +238,7 @@ async fn f31_the_shim_ignores_sigterm_while_it_has_a_task() -> Result<()> {
     let client = shared()?.client().await?;
     let task = client.sleeper("sigterm", |_| {}).await?;
     let shim = shim_of(task.pid)?;
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::PIPE] {
+    for signal in [Signal::TERM, Signal::INT, Signal::PIPE] {
         kill(shim, signal)?;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;

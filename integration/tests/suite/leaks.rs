@@ -86,6 +86,9 @@ async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let before = weigh(&client, shim)?;
     for number in 0..lives {
+        if number % 250 == 249 {
+            println!("after {number}: {:?}", weigh(&client, shim)?);
+        }
         live_once(&client, &format!("life-{number}")).await?;
         exec_once(&keeper, &format!("life-{number}")).await?;
     }

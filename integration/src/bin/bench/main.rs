@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::{Client, Containerd, Product, Runtime};
+use integration::{Client, Containerd, Product, Runtime, machine};
 
 use measure::Samples;
 
@@ -21,6 +21,7 @@ async fn main() -> Result<()> {
     let samples = std::env::var("BENCH_SAMPLES").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let products = contenders();
     ensure!(!products.is_empty(), "nothing to measure: no shim, no runc, no crun");
+    let load = machine::load();
     let daemon = Arc::new(Containerd::start_for(&products)?);
     let mut clients = Vec::new();
     for product in &products {
@@ -34,6 +35,9 @@ async fn main() -> Result<()> {
         measure::pipe(client, result).await.with_context(|| format!("pipe of {}", result.product.name()))?;
     }
     print!("{}", table::render(&results, samples));
+    if load > 0.5 {
+        println!("\nThe machine was not quiet (load {load:.1} before the run): times and CPU are too high for all.");
+    }
     Ok(())
 }
 
