@@ -98,7 +98,10 @@ impl Record {
 /// When a process began, in clock ticks since boot; `None` when it is gone. Field 22 of proc(5)'s stat, counted from
 /// the last parenthesis, because a program may call itself anything.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut text = [0; 1024];
+    let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    let length = std::io::Read::read(&mut file, &mut text).ok()?;
+    let stat = String::from_utf8_lossy(text.get(..length)?);
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }

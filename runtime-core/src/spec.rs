@@ -19,7 +19,8 @@ pub fn read_spec(bundle: &Path) -> Result<oci::Spec, Error> {
         std::io::ErrorKind::NotFound => Error::new(Kind::NotFound, format!("{} not found", path.display())),
         _ => Error::io(format!("open {}", path.display()), &error),
     })?;
-    let mut text = Vec::new();
+    let length = file.metadata().map_or(0, |metadata| metadata.len()).min(LIMIT);
+    let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
     let read = file.take(LIMIT + 1).read_to_end(&mut text);
     read.map_err(|error| Error::io(format!("read {}", path.display()), &error))?;
     if text.len() as u64 > LIMIT {
