@@ -299,9 +299,16 @@ impl Containerd {
     /// What is left behind once all is deleted; waits up to five seconds for it to go.
     #[must_use]
     pub fn leftovers(&self) -> Leftovers {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        self.leftovers_after(Duration::from_secs(5), |_| true)
+    }
+
+    /// What is left behind of the kind that counts; waits so long for it to go.
+    #[must_use]
+    pub fn leftovers_after(&self, patience: Duration, counts: impl Fn(&str) -> bool) -> Leftovers {
+        let deadline = Instant::now() + patience;
         loop {
-            let found = leftovers::of(&self.home, self.pid());
+            let mut found = leftovers::of(&self.home, self.pid());
+            found.0.retain(|thing| counts(thing));
             if found.is_empty() || Instant::now() > deadline {
                 return found;
             }

@@ -50,8 +50,8 @@ pub struct Event {
     pub container: String,
     /// What happened.
     pub what: Happening,
-    /// When the shim published it.
-    pub at: Option<Timestamp>,
+    /// When the process had ended, of an exit.
+    pub ended: Option<Timestamp>,
     /// When it reached us.
     pub seen: Instant,
 }
@@ -139,12 +139,14 @@ async fn announce(client: &Client) -> Result<()> {
 }
 
 fn decode(envelope: &Envelope) -> Option<Event> {
+    let mut ended = None;
     let bytes = envelope.event.as_ref()?.value.as_slice();
     let (container, what) = match envelope.topic.as_str() {
         "/tasks/create" => event::TaskCreate::decode(bytes).ok().map(|e| (e.container_id, Happening::Create(e.pid)))?,
         "/tasks/start" => event::TaskStart::decode(bytes).ok().map(|e| (e.container_id, Happening::Start(e.pid)))?,
         "/tasks/exit" => {
             let exit = event::TaskExit::decode(bytes).ok()?;
+            ended = exit.exited_at;
             (exit.container_id, Happening::Exit { id: exit.id, pid: exit.pid, code: exit.exit_status })
         }
         "/tasks/delete" => event::TaskDelete::decode(bytes).ok().map(|e| (e.container_id, Happening::Delete(e.id)))?,
@@ -159,7 +161,7 @@ fn decode(envelope: &Envelope) -> Option<Event> {
         "/tasks/resumed" => event::TaskResumed::decode(bytes).ok().map(|e| (e.container_id, Happening::Resumed))?,
         _ => return None,
     };
-    Some(Event { container, what, at: envelope.timestamp, seen: Instant::now() })
+    Some(Event { container, what, ended, seen: Instant::now() })
 }
 
 /// Polls until something holds.

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::{
@@ -24,13 +24,19 @@ fn shim_of(init: u32) -> Result<u32> {
 
 /// Delays that spread over a create: the peers need a tenth of a second for it, tare a few milliseconds.
 fn moments() -> Vec<Duration> {
-    let (count, step) = if Product::under_test() == Product::Tare { (30, 400) } else { (8, 15_000) };
+    let (count, step) = if Product::under_test() == Product::Tare { (40, 400) } else { (8, 15_000) };
     (0..count).map(|number| Duration::from_micros(number * step)).collect()
 }
 
 /// Everything of a container's is gone from the host, whatever became of its record.
+///
+/// A shim whose `start` was killed, or whose containerd, has never been heard of: it goes by itself after a minute. The
+/// socket of a `start` that was killed before that has no owner at all; the next start of its id replaces it (see
+/// [`f32_a_stale_socket_is_replaced`]).
 async fn check_nothing_is_left(client: &Client, what: &str) {
-    let left = client.daemon.leftovers();
+    let is_tare = Product::under_test() == Product::Tare;
+    let patience = Duration::from_secs(if is_tare { 75 } else { 1 });
+    let left = client.daemon.leftovers_after(patience, |thing| !thing.starts_with("socket "));
     if Product::under_test() == Product::Tare {
         assert!(left.is_empty(), "after {what}:\n{left}");
     } else if !left.is_empty() {
@@ -42,6 +48,7 @@ async fn check_nothing_is_left(client: &Client, what: &str) {
 async fn f1_the_shim_is_killed_during_create() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
+    let (mut hit, mut created) = (0, 0);
     for (number, delay) in moments().into_iter().enumerate() {
         let id = format!("kill-create-{number}");
         let container = client.container(&id, |_| {}).await?;
@@ -49,24 +56,21 @@ async fn f1_the_shim_is_killed_during_create() -> Result<()> {
             let container = container.clone();
             async move { container.create(&Stdio::null()).await }
         });
-        let spawned = Instant::now();
-        let shim = loop {
-            let found = daemon.shims().into_iter().find(|pid| !machine::command_line(*pid).ends_with("start"));
-            if found.is_some() || creating.is_finished() || spawned.elapsed() > Duration::from_secs(5) {
-                break found;
-            }
-            tokio::task::yield_now().await;
-        };
+        // Both the `start` that containerd runs and the shim that serves are fair game.
         tokio::time::sleep(delay).await;
-        if let Some(shim) = shim {
-            let _ = kill(shim, Signal::KILL);
+        let needle = format!("-id {id} ");
+        for pid in machine::pids().into_iter().filter(|pid| machine::command_line(*pid).contains(&needle)) {
+            hit += usize::from(kill(pid, Signal::KILL).is_ok());
         }
         let answer = tokio::time::timeout(Duration::from_secs(20), creating).await.context("create hangs")??;
         if let Ok(task) = answer {
-            let _ = tokio::time::timeout(Duration::from_secs(5), task.wait()).await;
+            created += 1;
+            task.wait_for(5).await.ok();
         }
         container.abandon().await;
     }
+    println!("{hit} processes killed, {created} tasks created nevertheless");
+    assert!(hit > 0, "no shim was ever there to be killed");
     check_nothing_is_left(&client, "SIGKILL of the shim during create").await;
     Ok(())
 }
@@ -140,7 +144,7 @@ async fn f2_containerd_is_killed_during_create() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let mut client = daemon.client().await?;
     let moments = moments();
-    let every = if Product::under_test() == Product::Tare { 3 } else { 2 };
+    let every = if Product::under_test() == Product::Tare { 6 } else { 2 };
     for (number, delay) in moments.into_iter().enumerate().step_by(every) {
         let container = client.container(&format!("daemon-dies-{number}"), |_| {}).await?;
         let creating = tokio::spawn({
