@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
-use integration::{Containerd, Product, machine, shared, skip_unless_tare, spec, until};
+use integration::{Containerd, Product, leftovers, machine, shared, skip_unless_tare, spec, until};
 use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -67,6 +67,7 @@ enum Dialect {
 struct Started {
     output: Output,
     bundle: PathBuf,
+    socket: PathBuf,
     id: String,
     /// A Go shim dies of SIGPIPE when nobody holds its log.
     _log: std::fs::File,
@@ -95,7 +96,8 @@ impl Started {
         // The shim opens its log for writing, which waits for a reader.
         let log = std::fs::OpenOptions::new().read(true).write(true).open(bundle.join("log"))?;
         let output = run(command, &stdin)?;
-        Ok(Self { output, bundle, id: id.to_owned(), _log: log })
+        let socket = leftovers::socket(daemon.home(), id);
+        Ok(Self { output, bundle, socket, id: id.to_owned(), _log: log })
     }
 
     fn address(&self, dialect: Dialect) -> Result<String> {
@@ -120,6 +122,7 @@ impl Drop for Started {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -178,7 +181,6 @@ async fn start_prints_an_address_and_nothing_else() -> Result<()> {
             // Releases before 1.7 and CRI-O find a shim again by this file.
             assert_eq!(std::fs::read_to_string(started.bundle.join("address"))?, address, "{dialect:?}");
         }
-        let _ = std::fs::remove_file(path);
     }
     Ok(())
 }
@@ -207,7 +209,6 @@ async fn start_again_answers_the_same_shim() -> Result<()> {
     let second = Started::new(&daemon, "again", Dialect::Plain)?;
     assert_eq!(second.address(Dialect::Plain)?, address);
     until(5, || first.shims().len() == 1).await.with_context(|| format!("shims: {:?}", first.shims()))?;
-    let _ = std::fs::remove_file(address.trim_start_matches("unix://"));
     Ok(())
 }
 
