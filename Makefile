@@ -46,7 +46,7 @@ audit:
 
 bench: build peers
 	scripts/setup bench
-	$(shim) cargo run --quiet --locked --release -p integration --bin bench
+	$(shim) cargo run --quiet --locked --profile quick -p integration --bin bench
 
 # A test run without peers is a smaller test run, not a failed one.
 peers:
