@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tare_plan::{Filter, Hooks};
 
@@ -16,7 +17,7 @@ use crate::line::{Line, Word};
 use crate::oci;
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
-use crate::spawn::{Cradle, spawn};
+use crate::spawn::{Stand, spawn};
 use crate::{Error, ExitStatus, Kind, Process, Stdio, hooks, host, lower, rooted};
 
 pub use end::{Removed, remove};
@@ -82,6 +83,8 @@ pub struct Container {
     filter: Option<Filter>,
     keyring: Option<std::ffi::CString>,
     hooks: Hooks,
+    /// Init's own plan, which the hooks inside the container share; only kept where there are such hooks.
+    process: tare_plan::Process,
     annotations: Vec<(String, String)>,
     /// Init's control socket, until it is started.
     gate: Mutex<Option<Gate>>,
@@ -104,24 +107,42 @@ impl Container {
         let Some(gate) = gate else {
             return Err(Error::new(Kind::State, "cannot start an already running container"));
         };
-        if !self.hooks.start_container.is_empty() {
-            let place = hooks::Place::Inside(self.init.as_fd(), self.namespaces);
-            hooks::run("startContainer", &self.hooks.start_container, &self.hook_state("created")?, place)?;
-        }
-        gate.line.go()?;
-        match gate.line.next()? {
-            Word::Failed { errno, .. } => return Err(Error::program(format!("exec {}", gate.program), errno)),
-            _ => drop(gate),
-        }
+        self.open(gate).inspect_err(|_| self.kill_init())?;
         let poststart = &self.hooks.poststart;
         if poststart.is_empty() {
             return Ok(());
         }
         let place = hooks::Place::Host(&self.bundle());
-        hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| {
-            // Runtime-spec 1.3: a failing poststart hook stops the container. It may have stopped by itself.
-            let _ = crate::sys::signal::send(self.init.as_fd(), libc::SIGKILL);
-        })
+        // Runtime-spec 1.3: a failing poststart hook stops the container.
+        hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| self.kill_init())
+    }
+
+    fn open(&self, gate: Gate) -> Result<(), Error> {
+        let entrance = self.cgroup.entrance()?;
+        // SECURITY: these hooks are programs of the image. They get what the container's own process gets, not more.
+        hooks::run_each(
+            "startContainer",
+            &self.hooks.start_container,
+            &self.hook_state("created")?,
+            |hook, streams| {
+                let [stdin, stdout, stderr] = streams;
+                let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
+                let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
+                let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
+                let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
+                self.join(&as_hook(&self.process, hook), &streams, &entrance)
+            },
+        )?;
+        gate.line.go()?;
+        match gate.line.next()? {
+            Word::Failed { errno, .. } => Err(Error::program(format!("exec {}", gate.program), errno)),
+            _ => Ok(()),
+        }
+    }
+
+    /// It may have ended by itself.
+    fn kill_init(&self) {
+        let _ = crate::sys::signal::send(self.init.as_fd(), libc::SIGKILL);
     }
 
     /// Starts another process in the container (created or running).
@@ -133,9 +154,14 @@ impl Container {
         let mut process = tare_plan::process(&request.process, "process", host)?;
         if tare_plan::needs_home(&process) {
             let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
+            if !self.init_is_alive() {
+                // The number may be somebody else's by now.
+                return Err(self.stopped(Errno::SRCH));
+            }
             process = tare_plan::with_home(process, &rooted::passwd(root));
         }
         let streams = Streams::new(request.stdio)?;
+        streams.fit(&process)?;
         match self.join(&process, &streams, &self.cgroup.entrance()?) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
             Err(error) if error.errno() == Some(Errno::BUSY) => {
@@ -157,18 +183,18 @@ impl Container {
             last_capability: host::host()?.last_capability,
         };
         let script = lower::exec(process, &joining);
-        let shares_pids = self.namespaces & lower::NEWPID == 0;
-        let cradle = Cradle {
-            namespaces: 0,
-            cgroup: entrance.unified.as_ref().map(|fd| fd.as_fd()),
-            pid_namespace: if shares_pids { None } else { Some(self.init.as_fd()) },
-        };
-        let mut newborn = spawn(&script, &cradle).map_err(|error| match error.errno() {
-            Some(_) if !self.init_is_alive() => Error::new(Kind::State, "cannot exec in a stopped container"),
+        let raised = spawn(&script).and_then(|mut newborn| {
+            while let Stand::Waiting(lower::point::LIMITS) = newborn.listen()? {
+                crate::sys::rlimit::set_all(newborn.process()?.pid(), &process.rlimits)?;
+                newborn.go()?;
+            }
+            newborn.keep()
+        });
+        let raised = raised.map_err(|error| match error.errno() {
+            Some(errno) if !self.init_is_alive() => self.stopped(errno),
             _ => error,
         })?;
-        newborn.listen()?;
-        newborn.keep()
+        raised.resized(process.terminal)
     }
 
     /// A container whose init has gone has no namespaces to join.
@@ -179,8 +205,10 @@ impl Container {
         Error::new(Kind::State, "cannot exec in a stopped container")
     }
 
+    /// A pidfd is readable once its process has ended, reaped or not.
     fn init_is_alive(&self) -> bool {
-        crate::sys::signal::send(self.init.as_fd(), 0).is_ok()
+        let mut watched = [PollFd::new(&self.init, PollFlags::IN)];
+        poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
     }
 
     /// Sends `signal` to every process in the container's cgroup. SIGKILL leaves nothing behind that could fork away.
@@ -262,6 +290,17 @@ impl Container {
     fn hook_state(&self, status: &str) -> Result<String, Error> {
         let record = lock(&self.record);
         hooks::state(&record.id, status, self.pid, &record.bundle, &self.annotations)
+    }
+}
+
+/// A startContainer hook: the container's process, but for the program.
+fn as_hook(process: &tare_plan::Process, hook: &tare_plan::Hook) -> tare_plan::Process {
+    tare_plan::Process {
+        args: hook.args.clone(),
+        env: hook.env.clone(),
+        candidates: vec![hook.path.clone()],
+        terminal: None,
+        ..process.clone()
     }
 }
 

@@ -12,26 +12,45 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tare_plan::Hook;
 
 use crate::process::{ExitStatus, Process};
-use crate::spawn::{Cradle, spawn};
+use crate::spawn::spawn;
 use crate::stub::sealed_bytes;
 use crate::{Error, Kind, lower};
 
 /// How much of a failing hook's output an error quotes.
 const QUOTED: usize = 4096;
 
-/// Where hooks run.
+/// Where hooks that are programs of the host run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place<'a> {
     /// On the host, in the bundle.
     Host(&'a Path),
-    /// In the namespaces of this process (a pidfd), of these kinds.
+    /// In the namespaces of this process (a pidfd), of these kinds; its root is still the host's.
     Inside(BorrowedFd<'a>, u32),
 }
 
 /// Runs hooks of one kind, in order, until one fails.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: Place<'_>) -> Result<(), Error> {
+    run_each(kind, hooks, state, |hook, streams| {
+        let (cwd, inside) = match place {
+            Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
+            Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
+        };
+        let script = lower::hook(hook, streams, &cwd, inside);
+        let mut newborn = spawn(&script)?;
+        newborn.listen()?;
+        newborn.keep()
+    })
+}
+
+/// Runs hooks of one kind, in order, until one fails; `start` brings each to life with these streams.
+pub(crate) fn run_each(
+    kind: &str,
+    hooks: &[Hook],
+    state: &str,
+    mut start: impl FnMut(&Hook, [&OwnedFd; 3]) -> Result<Process, Error>,
+) -> Result<(), Error> {
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, state, place).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
+        one(hook, state, &mut start).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
     }
     Ok(())
 }
@@ -59,20 +78,15 @@ pub(crate) fn state(
     serde_json::to_string(&state).map_err(|error| Error::new(Kind::System, error.to_string()))
 }
 
-fn one(hook: &Hook, state: &str, place: Place<'_>) -> Result<(), Error> {
+fn one(
+    hook: &Hook,
+    state: &str,
+    start: &mut impl FnMut(&Hook, [&OwnedFd; 3]) -> Result<Process, Error>,
+) -> Result<(), Error> {
     let memory = |errno| Error::system("hold a hook's input and output", errno);
     let input = rewound(sealed_bytes("tare-state", state.as_bytes()).map_err(memory)?).map_err(memory)?;
     let output = memfd_create("tare-hook-output", MemfdFlags::CLOEXEC).map_err(memory)?;
-    let (cwd, inside) = match place {
-        Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
-        Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
-    };
-    let pid_namespace = inside.filter(|(_, kinds)| kinds & lower::NEWPID != 0).map(|(process, _)| process);
-    let joined = inside.map(|(process, kinds)| (process, kinds & !lower::NEWPID));
-    let script = lower::hook(hook, [&input, &output, &output], &cwd, joined);
-    let mut newborn = spawn(&script, &Cradle { pid_namespace, ..Cradle::default() })?;
-    newborn.listen()?;
-    let process = newborn.keep()?;
+    let process = start(hook, [&input, &output, &output])?;
     match watch(&process, hook.timeout)? {
         ExitStatus::Code(0) => Ok(()),
         status => Err(Error::new(Kind::System, format!("{status}, output: {}", quote(output)))),

@@ -28,4 +28,3 @@ pub use features::features;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
 pub use spec::read_spec;
-pub use sys::harden;

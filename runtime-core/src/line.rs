@@ -4,6 +4,7 @@
 use std::io::IoSliceMut;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -11,7 +12,10 @@ use rustix::net::{
 };
 use tare_init::script::{Record, record};
 
-use crate::Error;
+use crate::{Error, Kind};
+
+/// Seconds that a stub may take from one word to the next: a slow network file system passes, a stopped stub does not.
+const PATIENCE: i64 = 30;
 
 /// The parent's end.
 #[derive(Debug)]
@@ -24,8 +28,8 @@ pub(crate) enum Word {
     Waiting(u32),
     /// It is past this point.
     Past(u32),
-    /// Another process goes on in its place: this pid.
-    Forked(i32),
+    /// Another process goes on in its place: its pid and pidfd.
+    Forked(i32, OwnedFd),
     /// It has sent a descriptor.
     Descriptor(OwnedFd),
     /// An op could not be done.
@@ -47,8 +51,16 @@ impl Line {
         Ok((Self(ours), theirs))
     }
 
-    /// Waits for the next word.
+    /// Waits for the next word, but not for ever: whoever shares a pid namespace with the stub can stop it.
     pub(crate) fn next(&self) -> Result<Word, Error> {
+        let limit = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&limit)));
+        if ready.map_err(|errno| Error::system("wait on the control socket", errno))? == 0 {
+            let what =
+                format!("the container's process has not got ready within {PATIENCE} s: stopped, frozen or stuck");
+            return Err(Error::new(Kind::Timeout, what));
+        }
         let mut bytes = [0; 16];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -71,10 +83,10 @@ impl Line {
         match (said.kind, descriptor) {
             (record::SYNC, _) => Ok(Word::Waiting(said.value.cast_unsigned())),
             (record::REPORT, _) => Ok(Word::Past(said.value.cast_unsigned())),
-            (record::FORKED, _) => Ok(Word::Forked(said.value)),
+            (record::FORKED, Some(pidfd)) => Ok(Word::Forked(said.value, pidfd)),
             (record::DESCRIPTOR, Some(fd)) => Ok(Word::Descriptor(fd)),
             (record::FAILED, _) => Ok(Word::Failed { op: said.op, errno: Errno::from_raw_os_error(said.value) }),
-            (kind, _) => Err(Error::new(crate::Kind::System, format!("the stub said {kind}, which means nothing"))),
+            (kind, _) => Err(Error::new(Kind::System, format!("the stub said {kind}, which means nothing"))),
         }
     }
 

@@ -11,7 +11,7 @@ mod tests;
 
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
-pub(crate) use init::{Lowering, NEWPID, born_in, init};
+pub(crate) use init::{Lowering, NEWPID, has_user, init};
 
 use tare_init::script::{Fd, Op};
 use tare_plan::Process;
@@ -25,44 +25,15 @@ pub(crate) mod point {
     pub(crate) const MAPS: u32 = 1;
     /// For the hooks that run before the root is changed.
     pub(crate) const HOOKS: u32 = 2;
+    /// For resource limits, which nobody in a user namespace may raise.
+    pub(crate) const LIMITS: u32 = 3;
 }
 
-/// When resource limits are set: last, so that they bind the program and not the stub; but first when a user namespace
-/// is entered, in which no process may raise a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limits {
-    First,
-    Last,
-}
-
-fn rlimits(script: &mut Script<'_>, process: &Process) {
-    for (resource, soft, hard) in &process.rlimits {
-        script.what(format!("set rlimit {resource} to {soft}:{hard}"));
-        script.push(Op::Rlimit { resource: *resource, soft: *soft, hard: *hard });
-    }
-}
-
-/// What every stub does first, while it still sees the host's file system: default signals, its place in the version 1
-/// cgroups, the OOM score that only the host's /proc can change.
-fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance, limits: Limits) {
-    use std::os::fd::AsFd as _;
+/// What every stub does first, while it still sees the host's file system: default signals, and the OOM score that only
+/// the host's /proc can change.
+fn begin(script: &mut Script<'_>, process: &Process) {
     script.what("reset signals");
     script.push(Op::ResetSignals {});
-    if !process.initial_affinity.is_empty() {
-        affinity(script, &process.initial_affinity);
-    }
-    script.what("join the cgroup");
-    for tasks in &entrance.tasks {
-        let fd = script.inherit(tasks.as_fd());
-        // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.
-        script.push(Op::Write { fd, data: b"0" });
-    }
-    if !process.affinity.is_empty() {
-        affinity(script, &process.affinity);
-    }
-    if limits == Limits::First {
-        rlimits(script, process);
-    }
     if let Some(score) = process.oom_score_adj {
         script.what(format!("set oom_score_adj to {score}"));
         let into = script.slot();
@@ -76,6 +47,27 @@ fn begin<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entran
         script.push(Op::Write { fd: Fd::slot(into), data: score.to_string().as_bytes() });
         script.push(Op::Close { fd: Fd::slot(into) });
         script.free(into);
+    }
+}
+
+/// The stub gives birth to the process that goes on, in new namespaces of these `kinds`, in the version 2 cgroup; and
+/// that one moves itself into the version 1 cgroups. Up to here nobody in the container has seen anything.
+fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance, kinds: u32) {
+    use std::os::fd::AsFd as _;
+    if !process.initial_affinity.is_empty() {
+        affinity(script, &process.initial_affinity);
+    }
+    script.what("fork into the container's namespaces and cgroup");
+    let cgroup = entrance.unified.as_ref().map_or(Fd::NONE, |fd| script.inherit(fd.as_fd()));
+    script.push(Op::Fork { kinds, cgroup });
+    script.what("join the cgroup");
+    for tasks in &entrance.tasks {
+        let fd = script.inherit(tasks.as_fd());
+        // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.
+        script.push(Op::Write { fd, data: b"0" });
+    }
+    if !process.affinity.is_empty() {
+        affinity(script, &process.affinity);
     }
 }
 

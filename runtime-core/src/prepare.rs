@@ -1,31 +1,49 @@
 //! What the parent opens before the child exists: the host's side of every mount, the namespaces to join, the ways into
 //! the cgroup. Paths of the host are resolved here, once and in the host's view; the child gets descriptors.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, statx};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use tare_init::script::make;
 use tare_plan::{Device, DeviceSource, Mount, Plan, Reach, Tree};
 
 use crate::cgroup::{Cgroup, Entrance};
 use crate::process::Stdio;
-use crate::{Error, Kind};
+use crate::{Error, Kind, lower};
 
-/// A tree of the host, cloned and mounted nowhere.
+/// The host's side of a mount.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) tree: OwnedFd,
+    pub(crate) origin: Origin,
     /// What the target has to be: one of [`make`].
     pub(crate) make: u32,
+}
+
+/// Where a tree of the host is cloned.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// By the parent: a clone that is mounted nowhere.
+    Cloned(OwnedFd),
+    /// By the child, from its own copy of the host's mounts: entering a user namespace, the kernel locks what the host
+    /// has set on them, and only a clone of that copy stays locked (user_namespaces(7), mount_namespaces(7)).
+    Named(CString, Reach),
+}
+
+/// Who clones the host's trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cloner {
+    Parent,
+    Child,
 }
 
 /// What the child of a new container inherits.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) rootfs: OwnedFd,
+    pub(crate) rootfs: Source,
     /// For each mount of the plan, its source if it is a bind.
     pub(crate) sources: Vec<Option<Source>>,
     /// For each device of the plan, the host's node if it is bound.
@@ -49,24 +67,20 @@ impl Prepared {
     pub(crate) fn new(plan: &Plan, cgroup: &Cgroup, stdio: Stdio) -> Result<Self, Error> {
         let is_user_namespace = |bit: &u32| *bit == libc::CLONE_NEWUSER.cast_unsigned();
         let mut joined = plan.namespaces.join.iter().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
-        refuse_host_sysctl(plan, &joined)?;
+        refuse_host_namespaces(plan, &joined)?;
         // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside.
         joined.sort_by_key(|(bit, _)| is_user_namespace(bit));
+        let cloner = if lower::has_user(&plan.namespaces) { Cloner::Child } else { Cloner::Parent };
+        let device = |one| device(one, plan.device_source, cloner);
         Ok(Self {
-            rootfs: clone_rootfs(&plan.rootfs.path)?,
-            sources: plan.mounts.iter().map(source).collect::<Result<_, _>>()?,
-            devices: plan.devices.iter().map(|one| device(one, plan.device_source)).collect::<Result<_, _>>()?,
+            rootfs: rootfs(&plan.rootfs.path, cloner)?,
+            sources: plan.mounts.iter().map(|mount| source(mount, cloner)).collect::<Result<_, _>>()?,
+            devices: plan.devices.iter().map(device).collect::<Result<_, _>>()?,
             joined,
-            null: clone_tree(Path::new("/dev/null"), Reach::Top)?,
+            null: tree(Path::new("/dev/null"), Reach::Top, cloner)?,
             entrance: cgroup.entrance()?,
             streams: Streams::new(stdio)?,
         })
-    }
-
-    /// The pid namespace to be born in, if one is joined.
-    pub(crate) fn pid_namespace(&self) -> Option<BorrowedFd<'_>> {
-        let pid = libc::CLONE_NEWPID.cast_unsigned();
-        self.joined.iter().find(|(bit, _)| *bit == pid).map(|(_, fd)| fd.as_fd())
     }
 }
 
@@ -75,6 +89,18 @@ impl Streams {
         let Stdio::Streams { stdin, stdout, stderr } = stdio else { return Ok(Self::Terminal) };
         let or_null = |stream: Option<OwnedFd>| stream.map_or_else(open_null, Ok);
         Ok(Self::Open([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?]))
+    }
+}
+
+impl Streams {
+    /// A terminal for a process that has one, and streams for one that has none: with the wrong ones it would be left
+    /// with this process's own.
+    pub(crate) fn fit(&self, process: &tare_plan::Process) -> Result<(), Error> {
+        match (self, process.terminal) {
+            (Self::Terminal, None) => Err(Error::new(Kind::Invalid, "a terminal for a process with terminal: false")),
+            (Self::Open(_), Some(_)) => Err(Error::new(Kind::Invalid, "streams for a process with terminal: true")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -95,78 +121,92 @@ fn open_namespace((bit, path): &(u32, std::path::PathBuf)) -> Result<(u32, Owned
     }
 }
 
-/// A sysctl must not reach the host through a joined namespace that is the host's own.
-fn refuse_host_sysctl(plan: &Plan, joined: &[(u32, OwnedFd)]) -> Result<(), Error> {
-    let net = libc::CLONE_NEWNET.cast_unsigned();
-    let Some((_, fd)) = joined.iter().find(|(bit, _)| *bit == net) else { return Ok(()) };
-    let Some((key, _)) = plan.sysctl.iter().find(|(key, _)| key.as_bytes().starts_with(b"net/")) else {
-        return Ok(());
+/// A joined namespace may be the host's own. Then what would be done to the container would be done to the host: its
+/// root unmounted, its name or its sysctls changed.
+fn refuse_host_namespaces(plan: &Plan, joined: &[(u32, OwnedFd)]) -> Result<(), Error> {
+    let sysctl = |prefixes: &[&[u8]]| {
+        let keys = plan.sysctl.iter().map(|(key, _)| key.as_bytes());
+        keys.filter(|key| prefixes.iter().any(|prefix| key.starts_with(prefix))).count() > 0
     };
-    let failed = |errno| Error::system("compare network namespaces", errno);
-    let theirs = rustix::fs::fstat(fd).map_err(failed)?;
-    let ours = rustix::fs::stat("/proc/thread-self/ns/net").map_err(failed)?;
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
-        let key = key.to_string_lossy();
-        return Err(Error::new(Kind::Invalid, format!("sysctl {key:?} not allowed in host network namespace")));
+    let named = plan.hostname.is_some() || plan.domainname.is_some();
+    let kinds = [
+        (libc::CLONE_NEWNS, "mnt", true),
+        (libc::CLONE_NEWUTS, "uts", named || sysctl(&[b"kernel/domainname", b"kernel/hostname"])),
+        (libc::CLONE_NEWIPC, "ipc", sysctl(&[b"kernel/", b"fs/mqueue/"])),
+        (libc::CLONE_NEWNET, "net", sysctl(&[b"net/"])),
+    ];
+    for (bit, name, changed) in kinds.into_iter().filter(|(.., changed)| *changed) {
+        let Some((_, fd)) = joined.iter().find(|(kind, _)| *kind == bit.cast_unsigned()) else { continue };
+        let failed = |errno| Error::system(format!("compare {name} namespaces"), errno);
+        let theirs = rustix::fs::fstat(fd).map_err(failed)?;
+        let ours = rustix::fs::stat(format!("/proc/thread-self/ns/{name}")).map_err(failed)?;
+        if changed && (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
+            return Err(Error::new(Kind::Invalid, format!("the {name} namespace to join is the host's own")));
+        }
     }
     Ok(())
 }
 
-fn clone_rootfs(path: &Path) -> Result<OwnedFd, Error> {
-    let source = clone_tree(path, Reach::Tree).map_err(|error| match error.errno() {
+fn rootfs(path: &Path, cloner: Cloner) -> Result<Source, Error> {
+    let source = tree(path, Reach::Tree, cloner).map_err(|error| match error.errno() {
         Some(rustix::io::Errno::NOENT) => {
             Error::new(Kind::Invalid, format!("rootfs ({}) does not exist", path.display()))
         }
         _ => error,
     })?;
     if source.make == make::DIRECTORY {
-        return Ok(source.tree);
+        return Ok(source);
     }
     Err(Error::new(Kind::Invalid, format!("rootfs ({}) is not a directory", path.display())))
 }
 
-fn source(mount: &Mount) -> Result<Option<Source>, Error> {
+fn source(mount: &Mount, cloner: Cloner) -> Result<Option<Source>, Error> {
     let target = || String::from_utf8_lossy(mount.target.as_c_str().to_bytes()).into_owned();
     match &mount.tree {
         Tree::Bind { source, reach } => {
-            let cloned = clone_tree(source, *reach).and_then(|cloned| procfs_on_proc(mount, cloned));
-            cloned.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
+            let found = procfs_on_proc(mount, source).and_then(|()| tree(source, *reach, cloner));
+            found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
         }
         Tree::New { .. } | Tree::Remount => Ok(None),
     }
 }
 
 /// Only a real procfs, its very root, may cover /proc: security labels are written there (CVE-2019-16884).
-fn procfs_on_proc(mount: &Mount, source: Source) -> Result<Source, Error> {
+fn procfs_on_proc(mount: &Mount, source: &Path) -> Result<(), Error> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     const PROC_ROOT_INO: u64 = 1;
     if mount.target.as_c_str() != c"/proc" {
-        return Ok(source);
+        return Ok(());
     }
     let failed = |errno| Error::system("look at what is mounted on /proc", errno);
-    let magic = rustix::fs::fstatfs(&source.tree).map_err(failed)?.f_type;
-    let inode = statx(&source.tree, "", AtFlags::EMPTY_PATH, StatxFlags::INO).map_err(failed)?.stx_ino;
+    let magic = rustix::fs::statfs(source).map_err(failed)?.f_type;
+    let inode = rustix::fs::stat(source).map_err(failed)?.st_ino;
     if magic == PROC_SUPER_MAGIC && inode == PROC_ROOT_INO {
-        return Ok(source);
+        return Ok(());
     }
     Err(Error::new(Kind::Invalid, "only a procfs may be mounted on /proc"))
 }
 
-fn device(device: &Device, source: DeviceSource) -> Result<Option<Source>, Error> {
+fn device(device: &Device, source: DeviceSource, cloner: Cloner) -> Result<Option<Source>, Error> {
     if source == DeviceSource::Mknod {
         return Ok(None);
     }
     let path = std::ffi::OsStr::from_bytes(device.path.as_c_str().to_bytes());
-    clone_tree(Path::new(path), Reach::Top).map(Some)
+    tree(Path::new(path), Reach::Top, cloner).map(Some)
 }
 
-/// A clone of what lies at a path of the host.
-fn clone_tree(path: &Path, reach: Reach) -> Result<Source, Error> {
+/// What lies at a path of the host.
+fn tree(path: &Path, reach: Reach, cloner: Cloner) -> Result<Source, Error> {
     let failed = |errno| Error::system(format!("clone the tree at {}", path.display()), errno);
+    let mode = rustix::fs::stat(path).map_err(failed)?.st_mode;
+    let directory = FileType::from_raw_mode(mode) == FileType::Directory;
+    let make = if directory { make::DIRECTORY } else { make::FILE };
+    if cloner == Cloner::Child {
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(rustix::io::Errno::INVAL))?;
+        return Ok(Source { origin: Origin::Named(name, reach), make });
+    }
     let whole = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | whole;
-    let tree = open_tree(rustix::fs::CWD, path, flags).map_err(failed)?;
-    let stat = statx(&tree, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(failed)?;
-    let directory = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory;
-    Ok(Source { tree, make: if directory { make::DIRECTORY } else { make::FILE } })
+    let origin = Origin::Cloned(open_tree(rustix::fs::CWD, path, flags).map_err(failed)?);
+    Ok(Source { origin, make })
 }

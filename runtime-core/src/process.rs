@@ -5,13 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tare_plan::TerminalSize;
 
 use crate::{Error, Kind};
 
 /// What a process is given as its standard streams.
 #[derive(Debug)]
 pub enum Stdio {
-    /// Three descriptors; `None` is /dev/null, opened inside the container.
+    /// Three descriptors; `None` is the host's /dev/null.
     Streams {
         /// Read by the process as 0.
         stdin: Option<OwnedFd>,
@@ -59,6 +61,15 @@ impl Process {
 
     pub(crate) fn put_console(&mut self, master: OwnedFd) {
         self.console = Some(master);
+    }
+
+    /// Itself, its terminal as large as was asked for (0 × 0: as it is).
+    pub(crate) fn resized(self, size: Option<TerminalSize>) -> Result<Self, Error> {
+        if let (Some(console), Some(size)) = (&self.console, size.filter(|size| *size != TerminalSize::default())) {
+            let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+            tcsetwinsize(console, size).map_err(|errno| Error::system("set the size of the terminal", errno))?;
+        }
+        Ok(self)
     }
 
     /// Its number in this process's pid namespace. For people and events; signals go through the pidfd.

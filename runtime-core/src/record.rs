@@ -1,17 +1,20 @@
 //! The intent record: `state.json`. It is on disk before the first side effect, so that whatever a crash leaves can be
 //! found and taken away by a process that knows nothing else (law 9). One file, written beside and renamed into place.
 
+use std::ffi::CString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tare_plan::Hook;
 
 use crate::cgroup::Cgroup;
 use crate::process::ExitStatus;
 use crate::{Error, Kind};
 
 const NAME: &str = "state.json";
+const BESIDE: &str = ".state.json";
 
 /// What is known of a container outside of any process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +30,33 @@ pub(crate) struct Record {
     /// Mount points of the rootfs that were handed over, outermost first.
     pub(crate) rootfs_mounts: Vec<PathBuf>,
     pub(crate) cgroup: Cgroup,
+    /// What runs when the container is gone, whoever takes it away.
+    pub(crate) poststop: Vec<StoredHook>,
+    pub(crate) annotations: Vec<(String, String)>,
     pub(crate) exit: Option<Exit>,
+}
+
+/// A hook as text: what came from JSON goes back to JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredHook {
+    path: String,
+    args: Vec<String>,
+    env: Vec<String>,
+    timeout: Option<u64>,
+}
+
+impl StoredHook {
+    pub(crate) fn new(hook: &Hook) -> Self {
+        let text = |string: &CString| string.to_string_lossy().into_owned();
+        let texts = |strings: &[CString]| strings.iter().map(text).collect();
+        Self { path: text(&hook.path), args: texts(&hook.args), env: texts(&hook.env), timeout: hook.timeout }
+    }
+
+    pub(crate) fn to_hook(&self) -> Hook {
+        let text = |string: &String| CString::new(string.as_str()).unwrap_or_default();
+        let texts = |strings: &[String]| strings.iter().map(text).collect();
+        Hook { path: text(&self.path), args: texts(&self.args), env: texts(&self.env), timeout: self.timeout }
+    }
 }
 
 /// How init ended, and when.
@@ -62,7 +91,7 @@ pub(crate) fn since_1970(time: SystemTime) -> (u64, u32) {
 impl Record {
     /// Writes it into `folder`, whole or not at all.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
-        let (path, beside) = (folder.join(NAME), folder.join(".state.json"));
+        let (path, beside) = (folder.join(NAME), folder.join(BESIDE));
         let text = serde_json::to_vec(self).map_err(|error| Error::new(Kind::System, error.to_string()))?;
         let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path));
         written.map_err(|error| {
@@ -85,13 +114,15 @@ impl Record {
 
     /// Takes it away; it may be gone.
     pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
-        let path = folder.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("remove {}", path.display()), &error))
+        for path in [folder.join(BESIDE), folder.join(NAME)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", path.display()), &error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

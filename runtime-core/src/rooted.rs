@@ -2,7 +2,7 @@
 //! one place outside the stub where a path inside a container is looked up (law 10).
 
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
@@ -19,19 +19,20 @@ pub(crate) fn passwd(root: impl AsFd) -> Vec<u8> {
 
 fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // A FIFO must not hold us up, nor a terminal become ours.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut opened = Err(Errno::AGAIN);
+    let mut found = Err(Errno::AGAIN);
     for _ in 0..LOOKUPS {
-        opened = openat2(&root, path, flags, Mode::empty(), resolve);
-        if !matches!(opened, Err(Errno::AGAIN)) {
+        found = openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        if !matches!(found, Err(Errno::AGAIN)) {
             break;
         }
     }
-    let file = opened?;
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+    // SECURITY: only what is known to be a regular file is opened: opening a device of the image's choice is an action.
+    let found = found?;
+    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
+    let by_number = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
+    let file = open(by_number, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut text = Vec::new();
     let read = std::fs::File::from(file).take(LIMIT).read_to_end(&mut text);
     read.map(|_| text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

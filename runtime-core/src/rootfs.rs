@@ -172,15 +172,10 @@ pub(crate) fn unmount_all(targets: &[PathBuf]) -> Result<(), Error> {
 }
 
 fn unmount_one(target: &Path) -> Result<(), Errno> {
-    // A mount may have been made twice over: containerd unmounts until nothing is left, and so do we.
-    for _ in 0..16 {
-        match unmount_busy(target) {
-            Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno),
-        }
+    match unmount_busy(target) {
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        other => other,
     }
-    Err(Errno::BUSY)
 }
 
 fn unmount_busy(target: &Path) -> Result<(), Errno> {

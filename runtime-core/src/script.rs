@@ -24,8 +24,8 @@ pub(crate) struct Script<'fd> {
     data: Blob,
     about: Vec<(usize, About)>,
     inherit: Vec<BorrowedFd<'fd>>,
-    /// Slots in use, bit n for slot n.
-    slots: u32,
+    /// Slots in use, by number.
+    slots: Vec<bool>,
 }
 
 /// The data of a script: strings and bytes, each at a multiple of eight.
@@ -44,7 +44,13 @@ impl Sink for Blob {
 
 impl<'fd> Script<'fd> {
     pub(crate) fn new() -> Self {
-        Self { ops: Vec::with_capacity(96), data: Blob::default(), about: Vec::new(), inherit: Vec::new(), slots: 0 }
+        Self {
+            ops: Vec::with_capacity(96),
+            data: Blob::default(),
+            about: Vec::new(),
+            inherit: Vec::new(),
+            slots: Vec::new(),
+        }
     }
 
     /// The ops from here on are about `what`.
@@ -61,16 +67,21 @@ impl<'fd> Script<'fd> {
         self.ops.push(op.encode(&mut self.data));
     }
 
-    /// A slot that is free. A script never needs more than the stub has: what ops leave is freed in the same function.
+    /// A slot that is free. One beyond what the stub has is refused by the stub.
     pub(crate) fn slot(&mut self) -> Slot {
-        let free = self.slots.trailing_ones();
-        self.slots |= 1 << free;
-        Slot(free.cast_signed())
+        let free = self.slots.iter().position(|used| !used).unwrap_or_else(|| {
+            self.slots.push(false);
+            self.slots.len() - 1
+        });
+        self.slots[free] = true;
+        Slot(i32::try_from(free).unwrap_or(i32::MAX))
     }
 
     /// The slot may be used again; its descriptor has been closed by an op.
     pub(crate) fn free(&mut self, slot: Slot) {
-        self.slots &= !(1 << slot.0.unsigned_abs());
+        if let Some(used) = usize::try_from(slot.0).ok().and_then(|slot| self.slots.get_mut(slot)) {
+            *used = false;
+        }
     }
 
     /// The child inherits `fd`, at the same number.

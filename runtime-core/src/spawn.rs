@@ -2,12 +2,9 @@
 //! cloned and executes it, and the parent listens until the stub waits at its last point or has become its program.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, pidfd_open};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::line::{Line, Word};
 use crate::process::Process;
@@ -15,17 +12,6 @@ use crate::script::{About, Script};
 use crate::stub::{sealed_bytes, stub};
 use crate::sys::clone::{Birth, clone_and_execute};
 use crate::{Error, Kind};
-
-/// Where a process is born.
-#[derive(Debug, Default)]
-pub(crate) struct Cradle<'a> {
-    /// New namespaces, as `CLONE_NEW*` bits.
-    pub(crate) namespaces: u32,
-    /// The version 2 cgroup.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// An existing pid namespace (a pidfd of a process in it, or its nsfs file).
-    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
-}
 
 /// A stub at work. Dropped before [`Newborn::keep`], it is killed and reaped: nothing half-made stays alive.
 #[derive(Debug)]
@@ -49,57 +35,18 @@ pub(crate) enum Stand {
     Executed,
 }
 
-/// Starts the stub on `script`.
-pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>, cradle: &Cradle<'_>) -> Result<Newborn<'s, 'fd>, Error> {
+/// Starts the stub on `script`, in this process's namespaces; the script takes it from there.
+pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>) -> Result<Newborn<'s, 'fd>, Error> {
     let (line, theirs) = Line::pair()?;
     let bytes = script.to_bytes(theirs.as_fd());
     let orders = sealed_bytes("tare-script", &bytes).map_err(|errno| Error::system("hold the script", errno))?;
     let number = CString::new(orders.as_raw_fd().to_string()).unwrap_or_default();
     let mut inherit = script.inherited().to_vec();
     inherit.extend([theirs.as_fd(), orders.as_fd()]);
-    let birth = Birth {
-        program: stub()?,
-        arguments: [c"tare-init", &number],
-        namespaces: cradle.namespaces,
-        cgroup: cradle.cgroup,
-        inherit: &inherit,
-    };
-    let visit = cradle.pid_namespace.map(Visit::enter).transpose()?;
+    let birth = Birth { program: stub()?, arguments: [c"tare-init", &number], inherit: &inherit };
     let born = clone_and_execute(&birth);
-    drop(visit);
-    let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process into its namespaces and cgroup", errno))?;
+    let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process", errno))?;
     Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false })
-}
-
-/// This thread's children are born in another pid namespace until this is dropped.
-struct Visit;
-
-static OWN_PID_NAMESPACE: OnceLock<OwnedFd> = OnceLock::new();
-
-impl Visit {
-    fn enter(namespace: BorrowedFd<'_>) -> Result<Self, Error> {
-        let enter = |errno| Error::system("join the pid namespace", errno);
-        if OWN_PID_NAMESPACE.get().is_none() {
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-            let own = rustix::fs::open("/proc/thread-self/ns/pid", flags, rustix::fs::Mode::empty()).map_err(enter)?;
-            OWN_PID_NAMESPACE.get_or_init(|| own);
-        }
-        move_into_pid_namespace(namespace).map_err(enter)?;
-        Ok(Self)
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        if let Some(own) = OWN_PID_NAMESPACE.get() {
-            // Going home is always allowed; a thread that could not would fail its next spawn, not hide.
-            let _ = move_into_pid_namespace(own.as_fd());
-        }
-    }
-}
-
-fn move_into_pid_namespace(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID))
 }
 
 impl Newborn<'_, '_> {
@@ -117,7 +64,7 @@ impl Newborn<'_, '_> {
                     return Ok(Stand::Waiting(point));
                 }
                 Word::Past(point) => self.gated |= point == GATE,
-                Word::Forked(pid) => self.succeed(pid)?,
+                Word::Forked(pid, pidfd) => self.succeed(Process::new(pid, pidfd))?,
                 Word::Descriptor(fd) => {
                     if let Some(process) = &mut self.process {
                         process.put_console(fd);
@@ -145,15 +92,12 @@ impl Newborn<'_, '_> {
         Ok((self.process.take().ok_or_else(given_away)?, line))
     }
 
-    /// Another process goes on: the child that the stub has made beside itself. The old one leaves at once.
-    fn succeed(&mut self, pid: i32) -> Result<(), Error> {
-        let opened = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH);
-        let pidfd = opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        let pidfd = pidfd.map_err(|errno| Error::system(format!("open a pidfd of process {pid}"), errno))?;
-        if let Some(old) = self.process.replace(Process::new(pid, pidfd)) {
-            old.wait()?;
-        }
-        Ok(())
+    /// Another process goes on: the child that the stub has made beside itself. It waits until it is known here; the old
+    /// one leaves at once.
+    fn succeed(&mut self, successor: Process) -> Result<(), Error> {
+        let old = self.process.replace(successor);
+        self.line.go()?;
+        old.ok_or_else(given_away)?.wait().map(drop)
     }
 
     /// A closed line is a program executed; before the gate, it is a stub that died without a word: killed, or out of

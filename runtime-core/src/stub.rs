@@ -18,6 +18,7 @@ pub(crate) fn stub() -> Result<BorrowedFd<'static>, Error> {
     if let Some(stub) = STUB.get() {
         return Ok(stub.as_fd());
     }
+    crate::sys::harden()?;
     // MFD_EXEC says what is meant; kernels before 6.3 do not know it, and need not be told.
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let stub = match memfd_create("tare-init", flags | MemfdFlags::EXEC) {
@@ -28,10 +29,14 @@ pub(crate) fn stub() -> Result<BorrowedFd<'static>, Error> {
     Ok(STUB.get_or_init(|| stub).as_fd())
 }
 
-/// A sealed memfd with these bytes, not executable.
+/// A sealed memfd with these bytes, not executable (MFD_NOEXEC_SEAL, which kernels before 6.3 do not know).
 pub(crate) fn sealed_bytes(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    sealed(memfd_create(name, flags), bytes)
+    let file = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        other => other,
+    };
+    sealed(file, bytes)
 }
 
 fn sealed(file: Result<OwnedFd, Errno>, bytes: &[u8]) -> Result<OwnedFd, Errno> {

@@ -12,13 +12,16 @@ pub const MAGIC: u64 = 0x7461_7265_0000_0001;
 pub const HEADER_WORDS: usize = 4;
 /// Words in an op.
 pub const OP_WORDS: usize = 8;
-/// How many slots for descriptors the interpreter has.
-pub const SLOTS: usize = 16;
+/// How many slots for descriptors the interpreter has: a mount of a user namespace may hold one until it is attached.
+pub const SLOTS: usize = 1024;
 
 /// A descriptor operand: one inherited from the parent (0 and up, the parent's own number), a slot filled by an
 /// earlier op, or the current working directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fd(pub i32);
+
+/// What slot 0 is as an operand; the others follow downwards.
+const FIRST_SLOT: i32 = -1000;
 
 impl Fd {
     /// `AT_FDCWD`.
@@ -29,17 +32,17 @@ impl Fd {
     /// The descriptor that an earlier op left in `slot`.
     #[must_use]
     pub const fn slot(slot: Slot) -> Self {
-        Self(-1 - slot.0)
+        Self(FIRST_SLOT - slot.0)
     }
 
     /// The slot this operand names, if it names one.
     #[must_use]
     pub const fn as_slot(self) -> Option<Slot> {
-        if self.0 <= -1 && self.0 >= -16 { Some(Slot(-1 - self.0)) } else { None }
+        if self.0 <= FIRST_SLOT { Some(Slot(FIRST_SLOT - self.0)) } else { None }
     }
 }
 
-/// A slot of the interpreter, 0 to 15.
+/// A slot of the interpreter, below [`SLOTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(pub i32);
 
@@ -226,8 +229,9 @@ ops! {
     20 SetNs { fd: Fd, kinds: u32 }
     /// `unshare(2)`.
     21 Unshare { kinds: u32 }
-    /// `clone3(CLONE_PARENT | kinds)`: the child goes on with the script, this process reports it and leaves.
-    22 Fork { kinds: u32 }
+    /// `clone3(CLONE_PARENT | kinds)`, into the version 2 cgroup if one is given: the child goes on with the script once
+    /// the parent has its pidfd; this process sends that and leaves.
+    22 Fork { kinds: u32, cgroup: Fd }
     /// `sethostname(2)`.
     23 Hostname { name: &'a CStr }
     /// `setdomainname(2)`.
@@ -269,8 +273,6 @@ ops! {
     50 SetAttrAt { root: Fd, path: &'a CStr, recursive: u32, set: u64, clear: u64, propagation: u64 }
     /// Makes `root` the root of the mount namespace and drops the old one.
     51 Pivot { root: Fd }
-    /// Moves `root` over `/` and chroots into it, for a rootfs on an initramfs (`--no-pivot`).
-    52 MoveRoot { root: Fd }
 
     // Terminals.
     /// A new terminal of the devpts at `pts` inside `root`: master and peer into slots.
@@ -291,8 +293,9 @@ ops! {
     74 Capabilities { effective: u64, permitted: u64, inheritable: u64 }
     /// Raises these ambient capabilities, and no others.
     75 Ambient { set: u64, last: u32 }
-    /// `chdir(2)`, and the result is inside the root (CVE-2024-21626).
-    76 Chdir { path: &'a CStr }
+    /// `chdir(2)`, unless an earlier one has succeeded, and the result is inside the root (CVE-2024-21626). With `later`
+    /// at 1, being refused is no error yet.
+    76 Chdir { path: &'a CStr, later: u32 }
     /// `seccomp(2)`; with `SECCOMP_FILTER_FLAG_NEW_LISTENER` the listener goes into the slot.
     77 Seccomp { flags: u32, program: &'a [u8], into: Slot }
     /// Reads ids and groups back; a difference is `EPERM`.
@@ -317,6 +320,10 @@ pub mod make {
     pub const FILE: u32 = 2;
     /// Added to one of the above: no symbolic link may be on the way.
     pub const PLAIN: u32 = 0x100;
+    /// Added to one of the above: what is found must not lie on a procfs.
+    pub const NOT_PROC: u32 = 0x200;
+    /// What is left without the additions.
+    pub const KIND: u32 = 0xff;
 }
 
 /// A record on the control socket, child to parent.
@@ -338,7 +345,7 @@ pub mod record {
     pub const FAILED: u32 = 1;
     /// Waiting at point `value`.
     pub const SYNC: u32 = 2;
-    /// The process that goes on is `value` in the stub's pid namespace.
+    /// The process that goes on is `value` in the parent's pid namespace; its pidfd comes with this record.
     pub const FORKED: u32 = 3;
     /// A descriptor comes with this record; `value` is its tag.
     pub const DESCRIPTOR: u32 = 4;

@@ -25,7 +25,7 @@ impl fmt::Display for Op<'_> {
             Op::CloseFrom { first } => write!(f, "close descriptors from {first}"),
             Op::SetNs { kinds, .. } => write!(f, "join namespaces {kinds:#x}"),
             Op::Unshare { kinds } => write!(f, "unshare namespaces {kinds:#x}"),
-            Op::Fork { kinds } => write!(f, "fork with namespaces {kinds:#x}"),
+            Op::Fork { kinds, .. } => write!(f, "fork with namespaces {kinds:#x}"),
             Op::Hostname { name } => write!(f, "set hostname {}", show(name.to_bytes())),
             Op::Domainname { name } => write!(f, "set domainname {}", show(name.to_bytes())),
             Op::Loopback {} => f.write_str("bring up loopback"),
@@ -60,7 +60,6 @@ impl Op<'_> {
                 write!(f, "set mount attributes of {path} +{set:#x} -{clear:#x} propagation {propagation:#x}")
             }
             Op::Pivot { .. } => f.write_str("pivot root"),
-            Op::MoveRoot { .. } => f.write_str("move root"),
             Op::Terminal { path, .. } => write!(f, "open terminal of {}", show(path.to_bytes())),
             Op::Session { .. } => f.write_str("new session"),
             Op::Umask { mask } => write!(f, "set umask {mask:04o}"),
@@ -74,7 +73,7 @@ impl Op<'_> {
                 write!(f, "set capabilities e {effective:#x} p {permitted:#x} i {inheritable:#x}")
             }
             Op::Ambient { set, .. } => write!(f, "set ambient capabilities {set:#x}"),
-            Op::Chdir { path } => write!(f, "chdir to cwd {}", show(path.to_bytes())),
+            Op::Chdir { path, .. } => write!(f, "chdir to cwd {}", show(path.to_bytes())),
             Op::Seccomp { program, .. } => write!(f, "install seccomp filter of {} instructions", program.len() / 8),
             Op::VerifyIds { uid, gid, .. } => write!(f, "verify user {uid} group {gid}"),
             Op::VerifyPrivileges { .. } => f.write_str("verify capabilities"),

@@ -49,8 +49,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Somebody else's processes, or a frozen cgroup, in directories that were there before.
-    fn refuse_used(&self) -> Result<(), Error> {
+    /// Somebody else's processes, or a frozen cgroup, in directories that were there before. Asked before anything is
+    /// recorded as the container's own.
+    pub(crate) fn refuse_used(&self) -> Result<(), Error> {
         for place in self.places() {
             let mut pids = Vec::new();
             super::kill::list(&place.directory, &mut pids)?;
@@ -65,7 +66,7 @@ impl Cgroup {
             Ok(State::Freezing | State::Frozen) => {
                 Err(Error::new(Kind::State, "the container's cgroup is there already, and frozen"))
             }
-            Err(error) if error.kind() == Kind::Unsupported => Ok(()),
+            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
     }

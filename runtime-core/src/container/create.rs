@@ -14,8 +14,8 @@ use crate::cgroup::Cgroup;
 use crate::line::Line;
 use crate::lower::{self, Lowering, point};
 use crate::prepare::Prepared;
-use crate::record::{Record, since_1970, start_time};
-use crate::spawn::{Cradle, GATE, Newborn, Stand, spawn};
+use crate::record::{Record, StoredHook, since_1970, start_time};
+use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::{Error, Kind, Process, Stdio, hooks, host, rooted, rootfs};
 
 /// Where a container without `linux.cgroupsPath` is put.
@@ -31,10 +31,10 @@ struct Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        // The error that brought us here is the one to report; what cannot be undone now, delete will find in the
-        // record, which goes last.
-        if self.armed && super::end::take_away(&self.record).is_ok() {
-            drop(Record::remove(&self.state));
+        if self.armed {
+            // The error that brought us here is the one to report; what cannot be undone now, delete will find in the
+            // record, which goes last.
+            drop(super::end::finish(&self.record, &self.state));
         }
     }
 }
@@ -48,6 +48,11 @@ impl Container {
         let mut plan = decide(&request)?;
         let host = host::host()?;
         let cgroup = Cgroup::plan(&host.cgroups, &plan.cgroup.path)?;
+        // What is somebody else's must not be in the record: undoing would take it away.
+        if Record::read(&request.state)?.is_some() {
+            return Err(Error::new(Kind::Exists, "container with given ID already exists"));
+        }
+        cgroup.refuse_used()?;
         let record = intent(&request, &plan, &cgroup)?;
         record.write(&request.state)?;
         let mut undo = Undo { state: request.state.clone(), record, armed: true };
@@ -60,7 +65,9 @@ impl Container {
         }
         let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
         let prepared = Prepared::new(&plan, &cgroup, stdio)?;
+        prepared.streams.fit(&plan.process)?;
         let born = give_birth(&plan, &prepared, &request, host.last_capability);
+        let born = born.and_then(|(process, line)| Ok((process.resized(plan.process.terminal)?, line)));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
         undo.record.init_process_pid = process.pid();
         undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
@@ -94,6 +101,7 @@ impl Container {
             personality: plan.personality,
             filter: plan.seccomp,
             keyring: CString::new(format!("_ses.{}", request.id)).ok().filter(|_| !request.no_new_keyring),
+            process: plan.process,
             hooks: plan.hooks,
             annotations: plan.annotations,
             gate: Mutex::new(Some(Gate { line, program })),
@@ -105,6 +113,12 @@ impl Container {
 fn decide(request: &Create) -> Result<Plan, Error> {
     if request.systemd_cgroup {
         return Err(Error::new(Kind::Unsupported, "the systemd cgroup driver is not supported yet"));
+    }
+    if request.no_pivot {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "no_pivot_root is not supported: it leaves the host's root in reach",
+        ));
     }
     let choices =
         Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent: CGROUP_PARENT.into() };
@@ -121,19 +135,9 @@ fn all_namespaces(plan: &Plan) -> u32 {
 }
 
 fn give_birth(plan: &Plan, prepared: &Prepared, request: &Create, last: u8) -> Result<(Process, Line), Error> {
-    let lowering = Lowering {
-        id: &request.id,
-        no_pivot: request.no_pivot,
-        no_new_keyring: request.no_new_keyring,
-        last_capability: last,
-    };
+    let lowering = Lowering { id: &request.id, no_new_keyring: request.no_new_keyring, last_capability: last };
     let script = lower::init(plan, prepared, &lowering);
-    let cradle = Cradle {
-        namespaces: lower::born_in(&plan.namespaces),
-        cgroup: prepared.entrance.unified.as_ref().map(|fd| fd.as_fd()),
-        pid_namespace: prepared.pid_namespace(),
-    };
-    let mut newborn = spawn(&script, &cradle)?;
+    let mut newborn = spawn(&script)?;
     raise(&mut newborn, plan, request)?;
     newborn.keep_waiting()
 }
@@ -148,6 +152,8 @@ fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Erro
         bundle: request.bundle.clone(),
         rootfs_mounts: rootfs::targets(&request.rootfs, &plan.rootfs.path)?,
         cgroup: cgroup.clone(),
+        poststop: plan.hooks.poststop.iter().map(StoredHook::new).collect(),
+        annotations: plan.annotations.clone(),
         exit: None,
     })
 }
@@ -194,6 +200,7 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
             Stand::Waiting(GATE) => return Ok(()),
             Stand::Waiting(point::MAPS) => give_maps(plan, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
+            Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
             Stand::Waiting(other) => {
                 return Err(Error::new(Kind::System, format!("the stub waits at unknown point {other}")));
             }

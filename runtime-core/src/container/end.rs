@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Container, lock};
-use crate::record::{Record, start_time};
+use crate::record::{Record, StoredHook, start_time};
 use crate::{Error, ExitStatus, hooks, rootfs};
 
 /// What [`remove`] found.
@@ -26,16 +26,7 @@ impl Container {
     /// What could not be taken away; it may be called again.
     pub fn delete(&self) -> Result<(), Error> {
         let record = lock(&self.record).clone();
-        take_away(&record)?;
-        Record::remove(&self.state)?;
-        if self.hooks.poststop.is_empty() {
-            return Ok(());
-        }
-        let state = hooks::state(&record.id, "stopped", 0, &record.bundle, &self.annotations)?;
-        // Runtime-spec: a failing poststop hook is logged, and the container is gone all the same. Who logs is the
-        // face; the core has nobody to tell.
-        drop(hooks::run("poststop", &self.hooks.poststop, &state, hooks::Place::Host(&record.bundle)));
-        Ok(())
+        finish(&record, &self.state)
     }
 }
 
@@ -46,13 +37,27 @@ impl Container {
 /// As [`Container::delete`].
 pub fn remove(state: &Path) -> Result<Option<Removed>, Error> {
     let Some(record) = Record::read(state)? else { return Ok(None) };
-    take_away(&record)?;
-    Record::remove(state)?;
+    finish(&record, state)?;
     Ok(Some(Removed { pid: record.init_process_pid, exit: record.exit.map(crate::record::Exit::status) }))
 }
 
+/// Everything goes, the record last; then the poststop hooks are told.
+pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
+    take_away(record)?;
+    Record::remove(state)?;
+    if record.poststop.is_empty() {
+        return Ok(());
+    }
+    let hooks: Vec<_> = record.poststop.iter().map(StoredHook::to_hook).collect();
+    let state = hooks::state(&record.id, "stopped", 0, &record.bundle, &record.annotations)?;
+    // Runtime-spec: a failing poststop hook is logged, and the container is gone all the same. Who logs is the face; the
+    // core has nobody to tell.
+    drop(hooks::run("poststop", &hooks, &state, hooks::Place::Host(&record.bundle)));
+    Ok(())
+}
+
 /// Processes first, then what they used. The record stays until all of it is gone.
-pub(super) fn take_away(record: &Record) -> Result<(), Error> {
+fn take_away(record: &Record) -> Result<(), Error> {
     record.cgroup.kill()?;
     kill_init(record);
     record.cgroup.remove()?;

@@ -5,9 +5,9 @@ use std::os::fd::BorrowedFd;
 use tare_init::script::{Fd, Op};
 use tare_plan::{Filter, Process};
 
-use super::finish::{Ending, Gate, finish, open_terminal};
-use super::init::{NEWPID, NEWUSER};
-use super::{Limits, begin};
+use super::finish::{Ending, Gate, Limits, finish, open_terminal};
+use super::init::NEWUSER;
+use super::{begin, give_birth};
 use crate::cgroup::Entrance;
 use crate::prepare::Streams;
 use crate::script::Script;
@@ -31,8 +31,7 @@ pub(crate) struct Joining<'a, 'fd> {
 /// The script of an exec.
 pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
     let mut script = Script::new();
-    let limits = if joining.namespaces & NEWUSER == 0 { Limits::Last } else { Limits::First };
-    begin(&mut script, process, joining.entrance, limits);
+    begin(&mut script, process);
     if let Some(persona) = joining.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -43,8 +42,8 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     }
     script.what("join the container's namespaces");
     let fd = script.inherit(joining.init);
-    // The pid namespace is joined by being born in it.
-    script.push(Op::SetNs { fd, kinds: joining.namespaces & !NEWPID });
+    script.push(Op::SetNs { fd, kinds: joining.namespaces });
+    give_birth(&mut script, process, joining.entrance, 0);
     let terminal = process.terminal.map(|_| {
         let root = script.slot();
         let flags = u64::from((libc::O_PATH | libc::O_DIRECTORY).unsigned_abs());
@@ -57,7 +56,7 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
         streams: joining.streams,
         terminal,
         gate: Gate::Pass,
-        limits,
+        limits: if joining.namespaces & NEWUSER == 0 { Limits::BySelf } else { Limits::ByParent },
         last_capability: joining.last_capability,
     };
     finish(&mut script, &ending);

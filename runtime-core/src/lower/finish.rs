@@ -9,11 +9,12 @@ use std::os::fd::AsFd as _;
 use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::{CapabilitySets, Filter, Process};
 
-use super::{Limits, rlimits};
+use super::point;
 use crate::prepare::Streams;
 use crate::script::{About, Script, numbers, strings};
 use crate::spawn::GATE;
 
+const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
 const PR_SET_NO_NEW_PRIVS: i32 = 38;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -39,6 +40,16 @@ pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd) -> Fd {
     Fd::slot(peer)
 }
 
+/// Who sets resource limits. They bind the program and not the stub: just before the gate, and when every descriptor
+/// that set-up needs has been opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limits {
+    /// The process itself.
+    BySelf,
+    /// The parent, since nobody in a user namespace may raise a limit.
+    ByParent,
+}
+
 /// What a script ends with.
 #[derive(Debug)]
 pub(super) struct Ending<'a, 'fd> {
@@ -57,11 +68,9 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     let Ending { process, filter, gate, .. } = *ending;
     let last = u32::from(ending.last_capability);
     give_streams(script, process, ending.terminal, ending.streams);
-    if ending.limits == Limits::Last {
-        rlimits(script, process);
-    }
     scheduling(script, process);
     security_label(script, process);
+    rlimits(script, process, ending.limits);
     identity(script, process, last);
     let admin = if filter.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
     privileges(script, process, admin, last);
@@ -102,6 +111,21 @@ fn give_streams<'fd>(script: &mut Script<'fd>, process: &Process, terminal: Opti
         script.push(Op::Dup { from, to: i32::try_from(number).unwrap_or(0) });
     }
     script.push(Op::OwnStdio { uid: process.user.uid });
+}
+
+fn rlimits(script: &mut Script<'_>, process: &Process, limits: Limits) {
+    if process.rlimits.is_empty() {
+        return;
+    }
+    if limits == Limits::ByParent {
+        script.what("wait for resource limits");
+        script.push(Op::Sync { point: point::LIMITS });
+        return;
+    }
+    for (resource, soft, hard) in &process.rlimits {
+        script.what(format!("set rlimit {resource} to {soft}:{hard}"));
+        script.push(Op::Rlimit { resource: *resource, soft: *soft, hard: *hard });
+    }
 }
 
 fn scheduling(script: &mut Script<'_>, process: &Process) {
@@ -145,12 +169,14 @@ fn security_label(script: &mut Script<'_>, process: &Process) {
     }
 }
 
-/// The working directory is entered with root's rights, before they go, as runc does; then groups, ids, and the proof.
+/// The working directory is entered with root's rights, before they go, as runc does, and else with the user's; then
+/// groups, ids, and the proof.
 fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
     let user = &process.user;
     let groups = numbers(&user.groups);
-    script.what(format!("chdir to cwd ({:?}) set in config.json failed", process.cwd.to_string_lossy()));
-    script.push(Op::Chdir { path: &process.cwd });
+    let chdir = format!("chdir to cwd ({:?}) set in config.json failed", process.cwd.to_string_lossy());
+    script.what(chdir.clone());
+    script.push(Op::Chdir { path: &process.cwd, later: 1 });
     script.what("limit the bounding capabilities");
     script.push(Op::Bounding { keep: process.capabilities.bounding, last });
     script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 1 });
@@ -158,6 +184,10 @@ fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
     script.push(Op::Groups { groups: Numbers(&groups) });
     script.push(Op::Ids { uid: user.uid, gid: user.gid });
     script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 0 });
+    // Changing ids has put this back to fs.suid_dumpable.
+    script.push(Op::Prctl { option: PR_SET_DUMPABLE, value: 0 });
+    script.what(chdir);
+    script.push(Op::Chdir { path: &process.cwd, later: 0 });
     script.what(format!("verify user {} group {}", user.uid, user.gid));
     script.push(Op::VerifyIds { uid: user.uid, gid: user.gid, groups: Numbers(&groups) });
 }

@@ -24,6 +24,7 @@ pub(crate) fn hook<'fd>(
     if let Some((process, kinds)) = inside {
         let fd = script.inherit(process);
         script.push(Op::SetNs { fd, kinds });
+        script.push(Op::Fork { kinds: 0, cgroup: Fd::NONE });
         if kinds & NEWUSER != 0 {
             // An id that is not mapped would lose all capabilities on execve.
             script.push(Op::Ids { uid: 0, gid: 0 });
@@ -34,7 +35,7 @@ pub(crate) fn hook<'fd>(
         let from = script.inherit(stream.as_fd());
         script.push(Op::Dup { from, to: number });
     }
-    script.push(Op::Chdir { path: cwd });
+    script.push(Op::Chdir { path: cwd, later: 0 });
     script.push(Op::Umask { mask: u32::MAX });
     script.about(About::Finding(name.clone()));
     script.push(Op::Find { candidates: Strings(hook.path.as_bytes_with_nul()) });

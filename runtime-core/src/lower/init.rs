@@ -5,14 +5,16 @@ use std::os::fd::AsFd as _;
 use tare_init::script::{Fd, Op, make};
 use tare_plan::{Namespaces, Plan, Propagation};
 
-use super::finish::{Ending, Gate, finish};
-use super::{Limits, begin, mounts, point};
+use super::finish::{Ending, Gate, Limits, finish};
+use super::mounts::Trees;
+use super::{begin, give_birth, mounts, point};
 use crate::prepare::Prepared;
 use crate::script::Script;
 
 pub(super) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
 pub(crate) const NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
 const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
+const NEWIPC: u32 = libc::CLONE_NEWIPC.cast_unsigned();
 const NEWNET: u32 = libc::CLONE_NEWNET.cast_unsigned();
 /// `CLONE_NEWTIME`, which is also `CSIGNAL` bits for old `clone(2)`.
 const NEWTIME: u32 = 0x80;
@@ -21,28 +23,19 @@ const NEWTIME: u32 = 0x80;
 #[derive(Debug)]
 pub(crate) struct Lowering<'a> {
     pub(crate) id: &'a str,
-    pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) last_capability: u8,
 }
 
-/// The namespaces that `clone3` itself makes. The cgroup namespace comes after placement, the time namespace after its
-/// offsets. With a user namespace, everything comes later: executing the stub in one without maps would cost it its
-/// capabilities, and what is new must belong to it.
-pub(crate) fn born_in(namespaces: &Namespaces) -> u32 {
-    if has_user(namespaces) { 0 } else { namespaces.new & !(NEWCGROUP | NEWTIME) }
-}
-
 /// Does it have a user namespace, new or joined?
-fn has_user(namespaces: &Namespaces) -> bool {
+pub(crate) fn has_user(namespaces: &Namespaces) -> bool {
     namespaces.new & NEWUSER != 0 || namespaces.join.iter().any(|(bit, _)| *bit == NEWUSER)
 }
 
 /// The script of init.
 pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'_>) -> Script<'fd> {
     let mut script = Script::new();
-    let limits = if has_user(&plan.namespaces) { Limits::First } else { Limits::Last };
-    begin(&mut script, &plan.process, &prepared.entrance, limits);
+    begin(&mut script, &plan.process);
     if let Some(persona) = plan.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -51,10 +44,11 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         keyring(&mut script, lowering.id);
     }
     enter_namespaces(&mut script, plan, prepared);
-    let root = mounts::rootfs(&mut script, plan, prepared);
+    let mut trees = Trees::default();
+    let root = mounts::rootfs(&mut script, plan, prepared, &mut trees);
     become_root(&mut script, plan);
     names(&mut script, plan);
-    mounts::all(&mut script, plan, prepared, root);
+    mounts::all(&mut script, plan, prepared, &mut trees, root);
     let terminal = mounts::terminal(&mut script, plan, root);
     let hooks = &plan.hooks;
     if [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|hooks| !hooks.is_empty()) {
@@ -63,15 +57,15 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
     }
     working_directory(&mut script, plan, root);
     script.what(format!("pivot into rootfs {}", plan.rootfs.path.display()));
-    script.push(if lowering.no_pivot { Op::MoveRoot { root } } else { Op::Pivot { root } });
-    mounts::seal(&mut script, plan, prepared, root);
+    script.push(Op::Pivot { root });
+    mounts::seal(&mut script, plan, prepared, &mut trees, root);
     let ending = Ending {
         process: &plan.process,
         filter: plan.seccomp.as_ref(),
         streams: &prepared.streams,
         terminal,
         gate: Gate::Wait,
-        limits,
+        limits: if has_user(&plan.namespaces) { Limits::ByParent } else { Limits::BySelf },
         last_capability: lowering.last_capability,
     };
     finish(&mut script, &ending);
@@ -89,8 +83,7 @@ fn keyring(script: &mut Script<'_>, id: &str) {
 
 fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
     let new = plan.namespaces.new;
-    // A pid namespace is joined by being born in it.
-    for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWPID) {
+    for (bit, fd) in &prepared.joined {
         script.what(format!("join namespace {bit:#x}"));
         let fd = script.inherit(fd.as_fd());
         script.push(Op::SetNs { fd, kinds: *bit });
@@ -101,15 +94,9 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
         script.what("wait for id maps and clock offsets");
         script.push(Op::Sync { point: point::MAPS });
     }
-    let inside_user = if has_user(&plan.namespaces) { new & !(NEWUSER | NEWCGROUP | NEWTIME) } else { 0 };
-    // Only a child is in a new pid or time namespace.
-    if inside_user & NEWPID != 0 || new & NEWTIME != 0 {
-        script.what("make the other namespaces");
-        script.push(Op::Fork { kinds: inside_user });
-    } else if inside_user != 0 {
-        script.what("make the other namespaces");
-        script.push(Op::Unshare { kinds: inside_user });
-    }
+    // Everything new is made after the user namespace, so that it belongs to it. What pid and time namespaces were
+    // joined or made so far holds for the child only.
+    give_birth(script, &plan.process, &prepared.entrance, new & !(NEWUSER | NEWCGROUP | NEWTIME | late(plan)));
     if new & NEWCGROUP != 0 {
         script.what("make a cgroup namespace");
         script.push(Op::Unshare { kinds: NEWCGROUP });
@@ -120,12 +107,22 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
     }
 }
 
+/// In a user namespace, what an IPC namespace holds (its message queues) belongs to whoever made it: that has to be root
+/// of the user namespace, which the process is only later.
+fn late(plan: &Plan) -> u32 {
+    if has_user(&plan.namespaces) { plan.namespaces.new & NEWIPC } else { 0 }
+}
+
 /// From the host's root, which still owns this process, to the user namespace's. Not before the rootfs is attached: the
 /// bundle may be closed to everybody but the host's root.
 fn become_root(script: &mut Script<'_>, plan: &Plan) {
     if has_user(&plan.namespaces) {
         script.what("become root of the user namespace");
         script.push(Op::Ids { uid: 0, gid: 0 });
+    }
+    if late(plan) != 0 {
+        script.what("make an ipc namespace");
+        script.push(Op::Unshare { kinds: late(plan) });
     }
 }
 

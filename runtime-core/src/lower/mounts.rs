@@ -1,5 +1,6 @@
 //! The part of init's script that builds its file system.
 
+use std::ffi::CString;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -7,13 +8,14 @@ use tare_init::script::{Fd, Op, Slot, Strings, make};
 use tare_plan::{Attributes, Mount, Plan, Propagation, Reach, Tree};
 
 use super::init::propagation;
-use crate::prepare::{Prepared, Source};
+use crate::prepare::{Origin, Prepared, Source};
 use crate::script::{Script, strings};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
 const MOUNT_ATTR_NOEXEC: u64 = 8;
+const AT_RECURSIVE: u32 = 0x8000;
 const OPEN_DIRECTORY: u64 = (libc::O_PATH | libc::O_DIRECTORY).unsigned_abs() as u64;
 
 /// A procfs of this pid and network namespace that is mounted nowhere.
@@ -22,22 +24,62 @@ pub(super) fn private_procfs(into: Slot) -> Op<'static> {
     Op::Filesystem { kind: c"proc", source: c"proc", parameters: Strings(b""), attributes, into }
 }
 
+/// Trees that the child has cloned itself and keeps until they are attached, by the source's address in `Prepared`.
+#[derive(Debug, Default)]
+pub(super) struct Trees(Vec<(*const Source, Fd)>);
+
+impl Trees {
+    /// The tree of a source. SECURITY: it is cut loose from the host's mounts here, whoever has cloned it, so that nothing
+    /// that the container mounts on it can appear on the host; only a tree that is asked to be shared stays in its group.
+    fn take<'fd>(&mut self, script: &mut Script<'fd>, source: &'fd Source, keep: Option<Propagation>) -> Fd {
+        let known = self.0.iter().find(|(place, _)| std::ptr::eq(*place, source)).map(|(_, fd)| *fd);
+        let tree = known.unwrap_or_else(|| clone(script, source));
+        if keep != Some(Propagation::Shared) {
+            let private = matches!(keep, Some(Propagation::Private | Propagation::Unbindable));
+            let kind = propagation(if private { Propagation::Private } else { Propagation::Slave });
+            script.push(Op::SetAttr { tree, recursive: 1, set: 0, clear: 0, propagation: kind });
+        }
+        tree
+    }
+
+    /// Clones now what the child has to clone: later it will not be the host's root any more, and may not get there.
+    fn clone_named<'fd>(&mut self, script: &mut Script<'fd>, prepared: &'fd Prepared) {
+        let binds = prepared.sources.iter().chain(&prepared.devices).flatten();
+        for source in binds.chain([&prepared.null]).filter(|source| matches!(source.origin, Origin::Named(..))) {
+            let tree = clone(script, source);
+            self.0.push((source, tree));
+        }
+    }
+}
+
+fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source) -> Fd {
+    match &source.origin {
+        Origin::Cloned(tree) => script.inherit(tree.as_fd()),
+        Origin::Named(path, reach) => {
+            script.what(format!("clone the tree at {}", path.to_string_lossy()));
+            let into = script.slot();
+            let flags = if *reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+            script.push(Op::CloneTree { dir: Fd::CWD, path, flags, into });
+            Fd::slot(into)
+        }
+    }
+}
+
 /// Cuts the tree loose from the host's mounts and puts the rootfs where the host has it, for hooks that look there: from
 /// here its descriptor is the root under which everything is resolved. Slave, not private, so that an unmount on the
 /// host is not held up by this copy.
-pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) -> Fd {
+pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees) -> Fd {
     script.what("make the mount namespace a slave of the host's");
     let place = script.slot();
     script.push(Op::Open { dir: Fd::CWD, path: c"/", flags: OPEN_DIRECTORY, resolve: 0, into: place });
     let slave = propagation(Propagation::Slave);
     script.push(Op::SetAttr { tree: Fd::slot(place), recursive: 1, set: 0, clear: 0, propagation: slave });
     script.push(Op::Close { fd: Fd::slot(place) });
+    trees.clone_named(script, prepared);
     script.what(format!("attach rootfs {}", plan.rootfs.path.display()));
-    let root = script.inherit(prepared.rootfs.as_fd());
-    let private = matches!(plan.rootfs.propagation, Some(Propagation::Private | Propagation::Unbindable));
-    let propagation = if private { propagation(Propagation::Private) } else { slave };
-    script.push(Op::SetAttr { tree: root, recursive: 1, set: 0, clear: 0, propagation });
-    let path = std::ffi::CString::new(plan.rootfs.path.as_os_str().as_bytes()).unwrap_or_default();
+    let keep = plan.rootfs.propagation.filter(|kind| *kind != Propagation::Shared);
+    let root = trees.take(script, &prepared.rootfs, keep);
+    let path = CString::new(plan.rootfs.path.as_os_str().as_bytes()).unwrap_or_default();
     script.push(Op::Open { dir: Fd::CWD, path: &path, flags: OPEN_DIRECTORY, resolve: 0, into: place });
     script.push(Op::Attach { tree: root, target: Fd::slot(place) });
     script.push(Op::Close { fd: Fd::slot(place) });
@@ -46,17 +88,18 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
 }
 
 /// Mounts, then devices and links inside them.
-pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, root: Fd) {
+pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees, root: Fd) {
     for (mount, source) in plan.mounts.iter().zip(&prepared.sources) {
         script.what(format!("mount {} on {}", source_text(mount), text(&mount.target)));
-        let bind = source.as_ref().map(|source| (script.inherit(source.tree.as_fd()), source));
-        one(script, plan, mount, bind, root);
+        let keep = plan.rootfs.propagation.filter(|kind| *kind == Propagation::Shared);
+        let bind = source.as_ref().map(|source| (trees.take(script, source, keep), source.make));
+        one(script, mount, bind, root);
     }
     for (device, source) in plan.devices.iter().zip(&prepared.devices) {
         let path = device.path.as_c_str();
         script.what(format!("make device {}", path.to_string_lossy()));
         if let Some(source) = source {
-            let tree = script.inherit(source.tree.as_fd());
+            let tree = trees.take(script, source, Some(Propagation::Private));
             attach(script, tree, path, source.make, root);
         } else {
             let (mode, major, minor) = (device.mode, device.major, device.minor);
@@ -70,24 +113,20 @@ pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pre
     }
 }
 
-fn one(script: &mut Script<'_>, plan: &Plan, mount: &Mount, bind: Option<(Fd, &Source)>, root: Fd) {
+fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd) {
     let path = mount.target.as_c_str();
-    let plain = if mount.plain_target { make::PLAIN } else { 0 };
+    let in_proc = path.to_bytes() == b"/proc" || path.to_bytes().starts_with(b"/proc/");
+    let plain = if mount.plain_target { make::PLAIN } else { 0 } | if in_proc { 0 } else { make::NOT_PROC };
     let now = if mount.seal_last { mount.attributes.set & !MOUNT_ATTR_RDONLY } else { mount.attributes.set };
     let now = Attributes { set: now, ..mount.attributes };
     match &mount.tree {
         Tree::Bind { .. } => {
-            let Some((tree, source)) = bind else { return };
-            // A mount that is shared with the host would carry the container's own mounts out to it.
-            if plan.rootfs.propagation != Some(Propagation::Shared) {
-                let slave = propagation(Propagation::Slave);
-                script.push(Op::SetAttr { tree, recursive: 1, set: 0, clear: 0, propagation: slave });
-            }
+            let Some((tree, kind)) = bind else { return };
             attributes(script, tree, now, mount);
-            attach(script, tree, path, source.make | plain, root);
+            attach(script, tree, path, kind | plain, root);
         }
         Tree::New { kind, source, parameters, copy_up } => {
-            let flat = strings(parameters.iter().flat_map(|(key, value)| [&**key, value.as_deref().unwrap_or(c"")]));
+            let flat = flatten(parameters);
             let into = script.slot();
             let parameters = Strings(&flat);
             script.push(Op::Filesystem { kind, source, parameters, attributes: now.set, into });
@@ -100,13 +139,32 @@ fn one(script: &mut Script<'_>, plan: &Plan, mount: &Mount, bind: Option<(Fd, &S
             }
             attributes(script, Fd::slot(into), Attributes::default(), mount);
             attach(script, Fd::slot(into), path, make::DIRECTORY | plain, root);
-            script.free(into);
         }
         Tree::Remount => {
             let (set, clear) = (now.set, now.clear);
             script.push(Op::SetAttrAt { root, path, recursive: 0, set, clear, propagation: 0 });
         }
     }
+}
+
+/// Parameters as the stub takes them. One value of fsconfig(2) holds 255 bytes; the layers of an overlay, which are often
+/// longer together, go one by one (`lowerdir+`, Linux 6.8).
+fn flatten(parameters: &[(CString, Option<CString>)]) -> Vec<u8> {
+    const LONGEST: usize = 255;
+    let mut flat = Vec::new();
+    for (key, value) in parameters {
+        let value = value.as_deref().unwrap_or(c"");
+        if key.as_bytes() == b"lowerdir" && value.count_bytes() > LONGEST {
+            for layer in value.to_bytes().split(|byte| *byte == b':') {
+                flat.extend_from_slice(b"lowerdir+\0");
+                flat.extend_from_slice(layer);
+                flat.push(0);
+            }
+        } else {
+            flat.extend(strings([&**key, value]));
+        }
+    }
+    flat
 }
 
 /// What is set on a tree before it is attached: nobody ever sees it without.
@@ -131,6 +189,9 @@ fn attach(script: &mut Script<'_>, tree: Fd, path: &std::ffi::CStr, make: u32, r
     script.push(Op::Close { fd: Fd::slot(target) });
     script.push(Op::Close { fd: tree });
     script.free(target);
+    if let Some(slot) = tree.as_slot() {
+        script.free(slot);
+    }
 }
 
 /// The terminal, from the container's own devpts; its peer is bound on /dev/console. Answers the peer.
@@ -141,15 +202,15 @@ pub(super) fn terminal(script: &mut Script<'_>, plan: &Plan, root: Fd) -> Option
     let tree = script.slot();
     script.push(Op::CloneTree { dir: peer, path: c"", flags: 0, into: tree });
     attach(script, Fd::slot(tree), c"/dev/console", make::FILE, root);
-    script.free(tree);
     Some(peer)
 }
 
 /// What has to wait until the root is in place: propagation, read-only mounts and paths, masks, the root itself.
-pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, root: Fd) {
+pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees, root: Fd) {
+    // The mounts inside have what they asked for; this is about the root alone, as with runc.
     if let Some(kind) = plan.rootfs.propagation {
         script.what("set the propagation of the rootfs");
-        script.push(Op::SetAttr { tree: root, recursive: 1, set: 0, clear: 0, propagation: propagation(kind) });
+        script.push(Op::SetAttr { tree: root, recursive: 0, set: 0, clear: 0, propagation: propagation(kind) });
     }
     for mount in plan.mounts.iter().filter(|mount| mount.seal_last) {
         let path = mount.target.as_c_str();
@@ -173,7 +234,7 @@ pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pr
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let (kind, parameters) = (c"tmpfs", Strings(b"nr_inodes\x002\x00"));
     script.push(Op::Filesystem { kind, source: kind, parameters, attributes, into: directory });
-    let file = script.inherit(prepared.null.tree.as_fd());
+    let file = trees.take(script, &prepared.null, Some(Propagation::Private));
     for path in &plan.masked {
         script.what(format!("mask {}", text(path)));
         script.push(Op::Mask { root, path: path.as_c_str(), file, directory: Fd::slot(directory) });

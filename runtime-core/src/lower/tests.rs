@@ -8,7 +8,7 @@ use tare_plan::{CgroupLayout, Choices, Host, Plan, Tree};
 use super::{Joining, Lowering, exec, init};
 use crate::cgroup::Entrance;
 use crate::oci;
-use crate::prepare::{Prepared, Source, Streams};
+use crate::prepare::{Origin, Prepared, Source, Streams};
 
 fn check(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lower/golden").join(name);
@@ -32,7 +32,7 @@ fn streams() -> Streams {
 }
 
 fn source() -> Source {
-    Source { tree: null(), make: tare_init::script::make::FILE }
+    Source { origin: Origin::Cloned(null()), make: tare_init::script::make::FILE }
 }
 
 fn host() -> Host {
@@ -51,7 +51,7 @@ fn init_text(config: &str) -> String {
     let plan = plan(config);
     let is_bind = |tree: &Tree| matches!(tree, Tree::Bind { .. });
     let prepared = Prepared {
-        rootfs: null(),
+        rootfs: source(),
         sources: plan.mounts.iter().map(|mount| is_bind(&mount.tree).then(source)).collect(),
         devices: plan.devices.iter().map(|_| None).collect(),
         joined: vec![],
@@ -59,8 +59,7 @@ fn init_text(config: &str) -> String {
         entrance: entrance(),
         streams: if plan.process.terminal.is_some() { Streams::Terminal } else { streams() },
     };
-    let (no_pivot, no_new_keyring) = (false, false);
-    let lowering = Lowering { id: "golden", no_pivot, no_new_keyring, last_capability: 40 };
+    let lowering = Lowering { id: "golden", no_new_keyring: false, last_capability: 40 };
     init(&plan, &prepared, &lowering).to_text()
 }
 

@@ -1,14 +1,16 @@
 //! `clone3(2)` of a child that shares this process's memory and executes a program at once, as `vfork` would: no page
 //! table is copied, so that a birth costs the same however large the parent is. The calling thread sleeps until the
 //! child has executed or ended; the child runs twenty instructions of ours on a stack of its own.
+//!
+//! SECURITY: it is born in this process's own namespaces and cgroup. While it shares this memory, no process of a
+//! container may see it (CAP_SYS_PTRACE passes every other hurdle), and no out-of-memory kill of a container's cgroup may
+//! reach it, because the kernel kills all that share the memory. It is the stub that forks into the container.
 
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-/// Descriptors under this flag are born in the cgroup (`CLONE_INTO_CGROUP`, Linux 5.7).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Handlers of the parent are not the child's (`CLONE_CLEAR_SIGHAND`, Linux 5.5).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Bytes of the child's stack; it needs a few hundred.
@@ -21,10 +23,6 @@ pub(crate) struct Birth<'a> {
     pub(crate) program: BorrowedFd<'a>,
     /// Its arguments; the environment is empty.
     pub(crate) arguments: [&'a CStr; 2],
-    /// `CLONE_NEW*` bits.
-    pub(crate) namespaces: u32,
-    /// The version 2 cgroup it is born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors that it keeps, at the same numbers.
     pub(crate) inherit: &'a [BorrowedFd<'a>],
 }
@@ -73,15 +71,13 @@ pub(crate) fn clone_and_execute(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Err
     };
     let mut stack = vec![0_u128; STACK / 16];
     let mut pidfd: RawFd = -1;
-    let kinds = u64::from(birth.namespaces);
-    let flags = kinds | CLONE_CLEAR_SIGHAND | (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+    let flags = CLONE_CLEAR_SIGHAND | (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
     let clone = CloneArgs {
-        flags: if birth.cgroup.is_some() { flags | CLONE_INTO_CGROUP } else { flags },
+        flags,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr().expose_provenance() as u64,
         stack_size: STACK as u64,
-        cgroup: birth.cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs())),
         ..CloneArgs::default()
     };
     let blocked = block_signals();

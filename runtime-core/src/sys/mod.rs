@@ -5,13 +5,11 @@
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod namespace;
+pub(crate) mod rlimit;
 pub(crate) mod signal;
 
 /// Hides this process's memory from every other: a child shares it until it has executed the stub.
-///
-/// # Errors
-/// None that a kernel is known to give.
-pub fn harden() -> Result<(), crate::Error> {
+pub(crate) fn harden() -> Result<(), crate::Error> {
     let done = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     done.map_err(|errno| crate::Error::system("make this process not dumpable", errno))
 }

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::{AtStep, Done};
+use super::{AtStep, Done, Interpreter};
 use crate::script::{Numbers, Op, Slot};
 use crate::sys::{self, Errno};
 
@@ -23,7 +23,6 @@ pub(super) fn perform(op: Op<'_>, mut keep: impl FnMut(Slot, i32) -> Done) -> Do
         Op::Bounding { keep, last } => bounding(keep, last),
         Op::Capabilities { effective, permitted, inheritable } => Ok(sys::capset([effective, permitted, inheritable])?),
         Op::Ambient { set, last } => ambient(set, last),
-        Op::Chdir { path } => chdir(path),
         Op::Seccomp { flags, program, into } => {
             let listener = sys::seccomp_filter(flags, program)?;
             if listener > 0 { keep(into, listener) } else { Ok(()) }
@@ -63,10 +62,20 @@ fn ambient(set: u64, last: u32) -> Done {
         .try_for_each(|capability| sys::prctl(PR_CAP_AMBIENT, AMBIENT_RAISE, u64::from(capability)).map(drop).at(1))
 }
 
-/// The working directory must be inside the root: a descriptor leaked from the host would make it "(unreachable)".
-fn chdir(path: &CStr) -> Done {
-    sys::chdir(path)?;
-    if sys::first_of_cwd().at(1)? == b'/' { Ok(()) } else { Err(Errno::ENOENT).at(2) }
+impl Interpreter<'_> {
+    /// The working directory must be inside the root: a descriptor leaked from the host would make it "(unreachable)".
+    /// It is tried with root's rights first and then, where a network file system has none for root, with the user's.
+    pub(super) fn chdir(&mut self, path: &CStr, later: u32) -> Done {
+        if self.arrived {
+            return Ok(());
+        }
+        match sys::chdir(path) {
+            Err(Errno::EACCES | Errno::EPERM) if later == 1 => return Ok(()),
+            other => other?,
+        }
+        self.arrived = true;
+        if sys::first_of_cwd().at(1)? == b'/' { Ok(()) } else { Err(Errno::ENOENT).at(2) }
+    }
 }
 
 fn verify_ids(uid: u32, gid: u32, groups: Numbers<'_>) -> Done {

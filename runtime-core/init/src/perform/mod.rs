@@ -92,14 +92,23 @@ struct Interpreter<'a> {
     /// tree could not be cloned before Linux 6.15.
     attached: [i32; 2],
     program: Option<&'a CStr>,
+    /// The working directory has been entered.
+    arrived: bool,
 }
 
 /// Performs the script. Does not return: the last op becomes the container's process, or the line tells the parent
 /// which op could not be done.
 pub fn run(script: Script<'_>) -> ! {
     let umask = sys::umask(0);
-    let mut interpreter =
-        Interpreter { line: script.line, op: 0, slots: [-1; SLOTS], umask, attached: [-1; 2], program: None };
+    let mut interpreter = Interpreter {
+        line: script.line,
+        op: 0,
+        slots: [-1; SLOTS],
+        umask,
+        attached: [-1; 2],
+        program: None,
+        arrived: false,
+    };
     for op in script.ops() {
         let done = op.ok_or(Failure::from(Errno::EBADMSG)).and_then(|op| interpreter.perform(op));
         if let Err(Failure { errno, step }) = done {
@@ -142,7 +151,7 @@ impl<'a> Interpreter<'a> {
             Op::Hostname { name } => Ok(sys::sethostname(name)?),
             Op::Domainname { name } => Ok(sys::setdomainname(name)?),
             Op::Loopback {} => mounts::loopback(),
-            Op::Fork { kinds } => self.fork(kinds),
+            Op::Fork { kinds, cgroup } => self.fork(kinds, cgroup),
             Op::Sync { point } => self.sync(point),
             Op::Report { point } => self.report(point),
             Op::Send { fd, tag } => self.send(fd, tag),
@@ -211,7 +220,7 @@ impl<'a> Interpreter<'a> {
             }
             Op::Seal { root, path } => mounts::seal(self.fd(root), path),
             Op::Pivot { root } => mounts::pivot(self.fd(root)),
-            Op::MoveRoot { root } => mounts::move_root(self.fd(root)),
+            Op::Chdir { path, later } => self.chdir(path, later),
             _ => become_user::perform(op, |slot, fd| self.keep(slot, fd)),
         }
     }

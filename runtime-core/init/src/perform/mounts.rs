@@ -8,6 +8,7 @@ use crate::script::{Strings, make};
 use crate::sys::{self, AT_RECURSIVE, Answer, Errno, OPEN_TREE_CLONE, flag};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// The container's own view of a path, with no way through another process's `/proc` links.
 const INSIDE: u64 = flag::RESOLVE_IN_ROOT | flag::RESOLVE_NO_MAGICLINKS;
 /// One step down from a directory that is held open.
@@ -20,10 +21,15 @@ pub(super) fn reach(recursive: u32) -> u32 {
 /// Finds a path inside `root`; what is absent is made, step by step, below directories that are held open.
 pub(super) fn target(root: i32, path: &CStr, wanted: u32) -> Answer<i32> {
     let resolve = if wanted & make::PLAIN == 0 { INSIDE } else { INSIDE | flag::RESOLVE_NO_SYMLINKS };
-    match sys::openat2(root, path, flag::O_PATH, 0, resolve) {
-        Err(Errno::ENOENT) if wanted & !make::PLAIN != make::NOTHING => make_path(root, path, wanted, resolve),
+    let found = match sys::openat2(root, path, flag::O_PATH, 0, resolve) {
+        Err(Errno::ENOENT) if wanted & make::KIND != make::NOTHING => make_path(root, path, wanted, resolve),
         other => other,
+    }?;
+    // A link in the image must not lead a mount onto the kernel's files (CVE-2019-16884).
+    if wanted & make::NOT_PROC != 0 && sys::file_system_type(found)? == PROC_SUPER_MAGIC {
+        return Err(Errno::EPERM);
     }
+    Ok(found)
 }
 
 /// Walks down the path: what exists is followed as the container would, the rest is made.
@@ -36,7 +42,7 @@ fn make_path(root: i32, path: &CStr, wanted: u32, resolve: u64) -> Answer<i32> {
         let end = start + length;
         if length > 0 {
             let last = bytes.iter().skip(end).all(|byte| *byte == b'/');
-            let kind = if last { wanted & !make::PLAIN } else { make::DIRECTORY };
+            let kind = if last { wanted & make::KIND } else { make::DIRECTORY };
             let found = step_down(root, above, (bytes, start, end), kind, resolve)?;
             sys::close(above)?;
             above = found;
@@ -135,16 +141,6 @@ pub(super) fn pivot(root: i32) -> Done {
     sys::pivot_root_here().at(2)?;
     sys::detach_here().at(3)?;
     sys::chdir(c"/").at(4)
-}
-
-/// Moves `root` over `/` and goes there: where `/` is the initramfs, pivot_root is refused.
-pub(super) fn move_root(root: i32) -> Done {
-    let top = sys::openat2(-100, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, 0).at(1)?;
-    sys::move_mount(root, top).at(2)?;
-    sys::close(top)?;
-    sys::fchdir(root).at(3)?;
-    sys::chroot(c".").at(4)?;
-    sys::chdir(c"/").at(5)
 }
 
 /// `lo` up: netdevice(7), `SIOCGIFFLAGS`, `IFF_UP`, `SIOCSIFFLAGS`.

@@ -9,14 +9,10 @@ impl Interpreter<'_> {
         Record { kind, op: self.op, value, detail: 0 }.to_bytes()
     }
 
-    /// Says "I am at this point" and waits. The parent closing its end is the order to leave.
+    /// Says "I am at this point" and waits.
     pub(super) fn sync(&self, point: u32) -> Done {
         sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
-        let mut word = [0; 16];
-        if sys::read(self.line, &mut word)? == 0 {
-            sys::exit(0);
-        }
-        Ok(())
+        self.wait()
     }
 
     /// Says "I am past this point".
@@ -28,14 +24,25 @@ impl Interpreter<'_> {
         Ok(sys::send_fd(self.line, &self.record(record::DESCRIPTOR, tag.cast_signed()), self.fd(fd))?)
     }
 
-    /// The child goes on; this process says which it is, in its own pid namespace, and leaves.
-    pub(super) fn fork(&self, kinds: u32) -> Done {
-        let pid = sys::fork_beside(kinds)?;
+    /// The child goes on when the parent has its pidfd: it could not be known by its number, which another pid namespace
+    /// may have given it. This process, whose memory holds nothing but the script, leaves.
+    pub(super) fn fork(&self, kinds: u32, cgroup: Fd) -> Done {
+        let cgroup = if cgroup == Fd::NONE { None } else { Some(self.fd(cgroup)) };
+        let (pid, pidfd) = sys::fork_beside(kinds, cgroup)?;
         if pid == 0 {
-            return Ok(());
+            return self.wait();
         }
-        let told = sys::write_all(self.line, &self.record(record::FORKED, pid));
+        let told = sys::send_fd(self.line, &self.record(record::FORKED, pid), pidfd);
         sys::exit(i32::from(told.is_err()))
+    }
+
+    /// Waits for the word to go on. The parent closing its end is the order to leave.
+    fn wait(&self) -> Done {
+        let mut word = [0; 16];
+        if sys::read(self.line, &mut word)? == 0 {
+            sys::exit(1);
+        }
+        Ok(())
     }
 }
 
