@@ -1,8 +1,8 @@
-//! The runtime's options, in the three forms in which they arrive: containerd's own message for runc, the TOML that it
-//! passes to a runtime it does not know by name, and nothing.
+//! The runtime's options, in the four forms in which they arrive: containerd's own message for runc, its older one for
+//! any other runtime, the TOML that it passes to a runtime it does not know by name, and nothing.
 
-use protos::protobuf::Message;
 use protos::protobuf::well_known_types::any::Any;
+use protos::protobuf::{self, CodedInputStream, Message, rt};
 use protos::{runc, runtimeoptions};
 use runtime_core::{Error, Kind};
 use serde::Deserialize;
@@ -35,6 +35,8 @@ pub(crate) fn read(any: &Any) -> Result<Options, Error> {
         Some("containerd.runc.v1.Options") => runc::Options::parse_from_bytes(&any.value)
             .map(from_runc)
             .map_err(|error| Error::new(Kind::Invalid, format!("containerd.runc.v1.Options: {error}"))),
+        Some("containerd.linux.runc.CreateOptions") => from_create_options(&any.value)
+            .map_err(|error| Error::new(Kind::Invalid, format!("containerd.linux.runc.CreateOptions: {error}"))),
         Some("runtimeoptions.v1.Options") => runtimeoptions::Options::parse_from_bytes(&any.value)
             .map_err(|error| Error::new(Kind::Invalid, format!("runtimeoptions.v1.Options: {error}")))
             .and_then(|options| from_toml(&options)),
@@ -51,6 +53,26 @@ fn from_runc(options: runc::Options) -> Options {
         io_gid: options.io_gid,
         systemd_cgroup: options.systemd_cgroup,
     }
+}
+
+/// What containerd's client library up to 1.7 sends to every runtime whose name is not one of runc's (`WithShimCgroup`,
+/// `WithUIDOwner`, `WithNoPivotRoot` and the like). The choices are those of runc's message under other field numbers,
+/// the rest is CRIU's; five fields do not earn a generated message.
+fn from_create_options(bytes: &[u8]) -> protobuf::Result<Options> {
+    let mut options = Options::default();
+    let mut input = CodedInputStream::from_bytes(bytes);
+    while let Some(tag) = input.read_raw_tag_or_eof()? {
+        // A tag is the field's number and, in the low three bits, how it is written: 0 a number, 2 a text.
+        match (tag >> 3, tag & 7) {
+            (1, 0) => options.no_pivot_root = input.read_bool()?,
+            (8, 0) => options.no_new_keyring = input.read_bool()?,
+            (9, 2) => options.shim_cgroup = input.read_string()?,
+            (10, 0) => options.io_uid = input.read_uint32()?,
+            (11, 0) => options.io_gid = input.read_uint32()?,
+            _ => rt::skip_field_for_tag(tag, &mut input)?,
+        }
+    }
+    Ok(options)
 }
 
 /// A file wins over the text in the message, as containerd means it.
@@ -85,10 +107,25 @@ mod tests {
     }
 
     #[test]
+    fn the_choices_of_the_older_message_are_read_and_the_rest_is_skipped() {
+        let value = b"\x08\x01\x10\x01\x32\x03net\x40\x01\x4a\x05/shim\x50\xe8\x07\x58\xd0\x0f\x62\x01w";
+        let expected = Options {
+            no_pivot_root: true,
+            no_new_keyring: true,
+            shim_cgroup: "/shim".into(),
+            io_uid: 1000,
+            io_gid: 2000,
+            ..Options::default()
+        };
+        assert_eq!(read(&any("containerd.linux.runc.CreateOptions", value)).unwrap(), expected);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_refused() {
         for (type_url, value) in [
             ("kata.v1.Options", &b""[..]),
             ("containerd.runc.v1.Options", b"\xff\xff"),
+            ("containerd.linux.runc.CreateOptions", b"\x4a\x09/shim"),
             ("runtimeoptions.v1.Options", b"\x1a\x04= = "),
         ] {
             assert_eq!(read(&any(type_url, value)).unwrap_err().kind(), Kind::Invalid, "{type_url}");
