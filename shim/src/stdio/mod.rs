@@ -279,8 +279,7 @@ fn input(path: &Path) -> Result<Input, Error> {
 fn by_path(path: &Path) -> Result<Outlet, Error> {
     let found = path.metadata().map_err(|error| io_error(path, &error))?;
     if found.file_type().is_fifo() {
-        let fifo = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
-        return Outlet::pipe(fifo.map_err(|error| io_error(path, &error))?.into());
+        return Ok(Outlet::Fifo(path.to_path_buf()));
     }
     File::options().append(true).open(path).map(Outlet::file).map_err(|error| io_error(path, &error))
 }

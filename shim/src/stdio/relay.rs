@@ -4,11 +4,14 @@
 //! on a thread of their own for as long as there is something to write, since a disk may take its time. A sink that
 //! cannot be written to any more is replaced by nothing, so that the process does not wait for it for ever.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use runtime_core::{Error, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,8 +32,10 @@ const END_OF_FILE: &[u8] = &[4];
 /// Where bytes go.
 #[derive(Debug)]
 pub(super) enum Outlet {
-    /// A pipe or a FIFO.
+    /// A pipe.
     Pipe(Watch<OwnedFd>),
+    /// A FIFO, which is opened when its reader has opened it.
+    Fifo(PathBuf),
     /// Anything that is always ready: a file, a device.
     File(Arc<File>),
     /// Nowhere.
@@ -53,7 +58,7 @@ impl Outlet {
 #[derive(Debug)]
 pub(super) struct Relay {
     source: Arc<Watch<Arc<OwnedFd>>>,
-    /// Bytes have left the source and not yet reached the sink.
+    /// The sink has no reader yet, or bytes have left the source and not yet reached it.
     holding: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -61,25 +66,21 @@ pub(super) struct Relay {
 impl Relay {
     /// Moves what comes out of a pipe.
     pub(super) fn splice(source: OwnedFd, outlet: Outlet) -> Result<Self, Error> {
-        Self::run(Arc::new(source), async |source, holding| match outlet {
-            Outlet::Pipe(sink) => {
-                let moved = spliced(&source, &sink).await;
-                after(moved, &source).await;
-            }
-            Outlet::File(file) => filed(source, file, holding).await,
-            Outlet::Null => discarded(&source).await,
+        Self::run(Arc::new(source), async |source, holding| match settled(outlet, &holding).await {
+            Ok(Settled::Pipe(sink)) => after(spliced(&source, &sink).await, &source).await,
+            Ok(Settled::File(file)) => filed(source, file, holding).await,
+            Ok(Settled::Null) => discarded(&source).await,
+            Err(error) => after(Err(error), &source).await,
         })
     }
 
     /// Copies what a terminal shows.
     pub(super) fn from_terminal(console: Arc<OwnedFd>, outlet: Outlet) -> Result<Self, Error> {
-        Self::run(console, async |source, holding| match outlet {
-            Outlet::Pipe(sink) => {
-                let copied = copied(&source, &sink, &holding).await;
-                after(copied, &source).await;
-            }
-            Outlet::File(file) => filed(source, file, holding).await,
-            Outlet::Null => discarded(&source).await,
+        Self::run(console, async |source, holding| match settled(outlet, &holding).await {
+            Ok(Settled::Pipe(sink)) => after(copied(&source, &sink, &holding).await, &source).await,
+            Ok(Settled::File(file)) => filed(source, file, holding).await,
+            Ok(Settled::Null) => discarded(&source).await,
+            Err(error) => after(Err(error), &source).await,
         })
     }
 
@@ -90,6 +91,7 @@ impl Relay {
         let console = console.try_clone().map_err(|error| system("duplicate the terminal", &error))?;
         let sink = watched(console, Interest::WRITABLE)?;
         Self::run(Arc::new(source), async move |source, holding| {
+            holding.store(false, Ordering::Relaxed);
             if copied(&source, &sink, &holding).await.is_ok() {
                 // The process may have ended, and its terminal with it.
                 let _gone = written(&sink, END_OF_FILE).await;
@@ -103,7 +105,7 @@ impl Relay {
         R: Future<Output = ()> + Send + 'static,
     {
         let source = Arc::new(watched(source, Interest::READABLE)?);
-        let holding = Arc::new(AtomicBool::new(false));
+        let holding = Arc::new(AtomicBool::new(true));
         let task = tokio::spawn(relay(source.clone(), holding.clone()));
         Ok(Self { source, holding, task })
     }
@@ -134,6 +136,44 @@ impl Drop for Relay {
 }
 
 type Source = Watch<Arc<OwnedFd>>;
+
+/// An outlet that can be written to.
+enum Settled {
+    Pipe(Watch<OwnedFd>),
+    File(Arc<File>),
+    Null,
+}
+
+/// Waits until there is somebody at the other end. A client opens its FIFOs on a thread of its own, which may be late:
+/// what a quick process says would be gone with the last descriptor, and the client would wait for an end for ever.
+async fn settled(outlet: Outlet, holding: &AtomicBool) -> io::Result<Settled> {
+    let settled = match outlet {
+        Outlet::Pipe(sink) => Settled::Pipe(sink),
+        Outlet::Fifo(path) => Settled::Pipe(with_reader(&path).await?),
+        Outlet::File(file) => Settled::File(file),
+        Outlet::Null => Settled::Null,
+    };
+    holding.store(false, Ordering::Relaxed);
+    Ok(settled)
+}
+
+/// Opens a FIFO once it has a reader, and from both sides, so that the reader may go and come back.
+async fn with_reader(path: &Path) -> io::Result<Watch<OwnedFd>> {
+    let mut pause = Duration::from_micros(500);
+    loop {
+        let open = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(path);
+        match open(OpenOptions::new().write(true)) {
+            Ok(_reader_is_there) => {
+                let fifo = open(OpenOptions::new().read(true).write(true))?;
+                return sys::watch(fifo.into(), Interest::WRITABLE);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
 
 /// Splices until the source ends.
 async fn spliced(source: &Source, sink: &Watch<OwnedFd>) -> io::Result<()> {

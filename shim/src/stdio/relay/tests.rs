@@ -100,3 +100,25 @@ fn a_file_gets_everything_and_a_full_one_stops_nobody() {
         assert_eq!(path.metadata().unwrap().len(), 1 << 20);
     });
 }
+
+#[test]
+fn a_reader_that_comes_late_gets_everything_and_the_end() {
+    let folder = std::env::temp_dir().join(format!("tare-late-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let outlet = Outlet::Fifo(path.clone());
+    runtime().block_on(async {
+        let (source, mut writer) = pipe();
+        let relay = Relay::splice(source, outlet).unwrap();
+        writer.write_all(b"said and gone").unwrap();
+        drop(writer);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!relay.is_quiet(), "there is somebody to wait for");
+        let reading = std::thread::spawn(move || std::fs::read_to_string(path).unwrap());
+        finished(&relay).await;
+        relay.end().await;
+        assert_eq!(reading.join().unwrap(), "said and gone");
+    });
+    std::fs::remove_dir_all(folder).unwrap();
+}
