@@ -149,3 +149,15 @@ fn tmpcopyup_starts_a_tmpfs_with_what_the_image_has() {
     assert_eq!(wait(&process), ExitStatus::Code(0));
     container.delete().unwrap();
 }
+
+#[test]
+fn no_pivot_root_is_refused() {
+    let bundle = Bundle::new("nopivot");
+    let stdio = Stdio::Streams { stdin: None, stdout: None, stderr: None };
+    let (id, no_pivot, no_new_keyring, systemd_cgroup) = ("nopivot".to_owned(), true, false, false);
+    let (spec, rootfs) = (spec("exit 0"), vec![]);
+    let (state, bundle_path) = (bundle.0.clone(), bundle.0.clone());
+    let request =
+        Create { id, bundle: bundle_path, spec, state, rootfs, stdio, no_pivot, no_new_keyring, systemd_cgroup };
+    assert!(Container::create(request).unwrap_err().to_string().starts_with("no_pivot_root is not supported"));
+}
