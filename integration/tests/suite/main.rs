@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod faults;
 mod hostile;
+mod isolation;
 mod leaks;
 mod lifecycle;
 mod resources;
