@@ -107,7 +107,9 @@ impl Container {
         let Some(gate) = gate else {
             return Err(Error::new(Kind::State, "cannot start an already running container"));
         };
-        self.open(gate).inspect_err(|_| self.kill_init())?;
+        // Killed while its line is open: it would take the end of the line for the order to leave, by itself.
+        self.open(&gate).inspect_err(|_| self.kill_init())?;
+        drop(gate);
         let poststart = &self.hooks.poststart;
         if poststart.is_empty() {
             return Ok(());
@@ -117,7 +119,7 @@ impl Container {
         hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| self.kill_init())
     }
 
-    fn open(&self, gate: Gate) -> Result<(), Error> {
+    fn open(&self, gate: &Gate) -> Result<(), Error> {
         let entrance = self.cgroup.entrance()?;
         // SECURITY: these hooks are programs of the image. They get what the container's own process gets, not more.
         hooks::run_each(
@@ -184,17 +186,23 @@ impl Container {
         };
         let script = lower::exec(process, &joining);
         let raised = spawn(&script).and_then(|mut newborn| {
-            while let Stand::Waiting(lower::point::LIMITS) = newborn.listen()? {
-                crate::sys::rlimit::set_all(newborn.process()?.pid(), &process.rlimits)?;
+            while let Stand::Waiting(point) = newborn.listen()? {
+                let joined = newborn.process()?;
+                match point {
+                    lower::point::SIZE => joined.resize(process.terminal)?,
+                    lower::point::LIMITS => crate::sys::rlimit::set_all(joined.pid(), &process.rlimits)?,
+                    other => {
+                        return Err(Error::new(Kind::System, format!("the stub waits at unknown point {other}")));
+                    }
+                }
                 newborn.go()?;
             }
             newborn.keep()
         });
-        let raised = raised.map_err(|error| match error.errno() {
+        raised.map_err(|error| match error.errno() {
             Some(errno) if !self.init_is_alive() => self.stopped(errno),
             _ => error,
-        })?;
-        raised.resized(process.terminal)
+        })
     }
 
     /// A container whose init has gone has no namespaces to join.

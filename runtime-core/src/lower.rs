@@ -27,6 +27,8 @@ pub(crate) mod point {
     pub(crate) const HOOKS: u32 = 2;
     /// For resource limits, which nobody in a user namespace may raise.
     pub(crate) const LIMITS: u32 = 3;
+    /// For the size of its terminal, which its program must find as it was asked for.
+    pub(crate) const SIZE: u32 = 4;
 }
 
 /// What every stub does first, while it still sees the host's file system: default signals, and the OOM score that only

@@ -63,13 +63,11 @@ impl Process {
         self.console = Some(master);
     }
 
-    /// Itself, its terminal as large as was asked for (0 × 0: as it is).
-    pub(crate) fn resized(self, size: Option<TerminalSize>) -> Result<Self, Error> {
-        if let (Some(console), Some(size)) = (&self.console, size.filter(|size| *size != TerminalSize::default())) {
-            let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-            tcsetwinsize(console, size).map_err(|errno| Error::system("set the size of the terminal", errno))?;
-        }
-        Ok(self)
+    /// Makes its terminal, if it has one, this large.
+    pub(crate) fn resize(&self, size: Option<TerminalSize>) -> Result<(), Error> {
+        let (Some(console), Some(size)) = (&self.console, size) else { return Ok(()) };
+        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(console, size).map_err(|errno| Error::system("set the size of the terminal", errno))
     }
 
     /// Its number in this process's pid namespace. For people and events; signals go through the pidfd.

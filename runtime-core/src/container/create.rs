@@ -67,7 +67,6 @@ impl Container {
         let prepared = Prepared::new(&plan, &cgroup, stdio)?;
         prepared.streams.fit(&plan.process)?;
         let born = give_birth(&plan, &prepared, &request, host.last_capability);
-        let born = born.and_then(|(process, line)| Ok((process.resized(plan.process.terminal)?, line)));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
         undo.record.init_process_pid = process.pid();
         undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
@@ -201,6 +200,7 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
             Stand::Waiting(point::MAPS) => give_maps(plan, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
+            Stand::Waiting(point::SIZE) => process.resize(plan.process.terminal)?,
             Stand::Waiting(other) => {
                 return Err(Error::new(Kind::System, format!("the stub waits at unknown point {other}")));
             }

@@ -44,11 +44,11 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     let fd = script.inherit(joining.init);
     script.push(Op::SetNs { fd, kinds: joining.namespaces });
     give_birth(&mut script, process, joining.entrance, 0);
-    let terminal = process.terminal.map(|_| {
+    let terminal = process.terminal.map(|size| {
         let root = script.slot();
         let flags = u64::from((libc::O_PATH | libc::O_DIRECTORY).unsigned_abs());
         script.push(Op::Open { dir: Fd::CWD, path: c"/", flags, resolve: 0, into: root });
-        open_terminal(&mut script, Fd::slot(root))
+        open_terminal(&mut script, Fd::slot(root), size)
     });
     let ending = Ending {
         process,

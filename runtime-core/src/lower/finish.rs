@@ -7,7 +7,7 @@
 use std::os::fd::AsFd as _;
 
 use tare_init::script::{Fd, Numbers, Op, Strings};
-use tare_plan::{CapabilitySets, Filter, Process};
+use tare_plan::{CapabilitySets, Filter, Process, TerminalSize};
 
 use super::point;
 use crate::prepare::Streams;
@@ -30,13 +30,18 @@ pub(super) enum Gate {
     Pass,
 }
 
-/// Opens the terminal of the devpts below `root` and sends its master to the parent; answers the peer.
-pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd) -> Fd {
+/// Opens the terminal of the devpts below `root` and sends its master to the parent, which gives it its size where it
+/// shall have one; answers the peer.
+pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd, size: TerminalSize) -> Fd {
     script.what("open a terminal of /dev/pts");
     let (master, peer) = (script.slot(), script.slot());
     script.push(Op::Terminal { root, path: c"/dev/pts/ptmx", master, peer });
     script.push(Op::Send { fd: Fd::slot(master), tag: 0 });
     script.push(Op::Close { fd: Fd::slot(master) });
+    if size != TerminalSize::default() {
+        script.what("wait for the size of the terminal");
+        script.push(Op::Sync { point: point::SIZE });
+    }
     Fd::slot(peer)
 }
 

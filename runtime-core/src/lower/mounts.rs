@@ -196,8 +196,8 @@ fn attach(script: &mut Script<'_>, tree: Fd, path: &std::ffi::CStr, make: u32, r
 
 /// The terminal, from the container's own devpts; its peer is bound on /dev/console. Answers the peer.
 pub(super) fn terminal(script: &mut Script<'_>, plan: &Plan, root: Fd) -> Option<Fd> {
-    plan.process.terminal?;
-    let peer = super::finish::open_terminal(script, root);
+    let size = plan.process.terminal?;
+    let peer = super::finish::open_terminal(script, root, size);
     script.what("bind the terminal on /dev/console");
     let tree = script.slot();
     script.push(Op::CloneTree { dir: peer, path: c"", flags: 0, into: tree });
