@@ -17,6 +17,7 @@ mod options;
 mod orphans;
 mod process;
 mod removal;
+mod root;
 mod serve;
 mod service;
 mod stats;

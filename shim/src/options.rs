@@ -1,6 +1,8 @@
 //! The runtime's options, in the four forms in which they arrive: containerd's own message for runc, its older one for
 //! any other runtime, the TOML that it passes to a runtime it does not know by name, and nothing.
 
+use std::path::PathBuf;
+
 use protos::protobuf::well_known_types::any::Any;
 use protos::protobuf::{self, CodedInputStream, Message, rt};
 use protos::{runc, runtimeoptions};
@@ -23,13 +25,26 @@ pub(crate) struct Options {
     pub(crate) io_gid: u32,
     /// Manage cgroups through systemd.
     pub(crate) systemd_cgroup: bool,
+    /// Where operators look for runtime state.
+    pub(crate) root: PathBuf,
+    /// Another OCI runtime to execute.
+    binary_name: String,
 }
 
-/// Reads the options of a request. What names another runtime (`BinaryName`, `Root`, CRIU's paths) is not for tare.
+/// Reads the options of a request. CRIU's paths are not for tare.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for a type that is not known, and for one that cannot be read.
+/// [`Kind::Invalid`] for a type that is not known, for one that cannot be read, and for one that names another runtime.
 pub(crate) fn read(any: &Any) -> Result<Options, Error> {
+    let options = read_any(any)?;
+    if options.binary_name.is_empty() {
+        return Ok(options);
+    }
+    let name = options.binary_name;
+    Err(Error::new(Kind::Invalid, format!("BinaryName {name:?}: tare is the runtime and executes no other")))
+}
+
+fn read_any(any: &Any) -> Result<Options, Error> {
     match any.type_url.rsplit('/').next() {
         None | Some("") => Ok(Options::default()),
         Some("containerd.runc.v1.Options") => runc::Options::parse_from_bytes(&any.value)
@@ -52,6 +67,8 @@ fn from_runc(options: runc::Options) -> Options {
         io_uid: options.io_uid,
         io_gid: options.io_gid,
         systemd_cgroup: options.systemd_cgroup,
+        root: options.root.into(),
+        binary_name: options.binary_name,
     }
 }
 
@@ -99,7 +116,7 @@ mod tests {
         assert_eq!(read(&Any::new()).unwrap(), Options::default());
         let expected = Options { no_pivot_root: true, systemd_cgroup: true, ..Options::default() };
         assert_eq!(read(&any("containerd.runc.v1.Options", b"\x08\x01\x48\x01")).unwrap(), expected);
-        let body = "NoPivotRoot = true\nSystemdCgroup = true\nBinaryName = \"/usr/bin/runc\"\n[Deep]\nx = 1\n";
+        let body = "NoPivotRoot = true\nSystemdCgroup = true\nBinaryName = \"\"\n[Deep]\nx = 1\n";
         let mut options = runtimeoptions::Options::new();
         options.config_body = body.into();
         let bytes = options.write_to_bytes().unwrap();
@@ -118,6 +135,17 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(read(&any("containerd.linux.runc.CreateOptions", value)).unwrap(), expected);
+    }
+
+    #[test]
+    fn another_runtime_is_refused_by_name() {
+        let options = runc::Options { binary_name: "/usr/bin/runc".into(), ..runc::Options::new() };
+        let any = Any {
+            type_url: "containerd.runc.v1.Options".into(),
+            value: options.write_to_bytes().unwrap(),
+            ..Any::new()
+        };
+        assert!(read(&any).unwrap_err().to_string().contains("executes no other"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use protos::api::DeleteResponse;
 use protos::protobuf::Message;
 
 use crate::flags::Flags;
-use crate::{bootstrap, encode};
+use crate::{bootstrap, encode, root};
 
 /// What is answered for a container whose end nobody saw: as if SIGKILL had ended it, which is what happens now.
 const KILLED: u32 = 137;
@@ -20,6 +20,7 @@ const KILLED: u32 = 137;
 pub(crate) fn delete(flags: &Flags) -> Result<(), String> {
     let bundle = bootstrap::bundle(flags)?;
     let removed = runtime_core::remove(&bundle).map_err(|error| error.to_string())?;
+    root::unlink(&bundle).map_err(|error| error.to_string())?;
     if let Some(socket) = bootstrap::known_socket(&bundle) {
         bootstrap::remove_stale(&socket);
     }

@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::options;
 use crate::orphans::Birth;
 use crate::process::Process;
+use crate::root;
 use crate::stats;
 use crate::stdio::{self, Owner, Streams};
 use crate::task::Task;
@@ -123,11 +124,14 @@ impl Service {
         let birth = Birth::expected();
         let (stdio, prepared) = stdio::open(&streams, &owner).await?;
         let (id, bundle, rootfs) = (request.id.clone(), owner.bundle.clone(), rootfs(&request.rootfs));
+        let namespace = self.namespace.clone();
         let made = blocking(move || {
             let spec = runtime_core::read_spec(&bundle)?;
+            root::link(&options.root, &namespace, &id, &bundle)?;
             if !rootfs.is_empty() {
                 decode::folder(&bundle.join("rootfs"))?;
             }
+            let linked = bundle.clone();
             Container::create(Create {
                 id,
                 state: bundle.clone(),
@@ -139,6 +143,7 @@ impl Service {
                 no_new_keyring: options.no_new_keyring,
                 systemd_cgroup: options.systemd_cgroup,
             })
+            .inspect_err(|_| drop(root::unlink(&linked)))
         });
         let (container, mut init) = made.await.map_err(|error| error.during("OCI runtime create failed"))?;
         let console = init.take_console();
@@ -157,8 +162,10 @@ impl Service {
     async fn remove(self, id: String, exec: String) -> Result<api::DeleteResponse, Error> {
         let task = self.task(&id)?;
         let found = if exec.is_empty() {
+            let bundle = task.bundle.clone();
             let found = task.delete().await?;
             self.forget(&id);
+            root::unlink(&bundle)?;
             found
         } else {
             task.delete_exec(exec).await?

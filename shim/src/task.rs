@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use protos::events::{TaskDelete, TaskExecAdded};
 use runtime_core::cgroup::Stats;
@@ -350,7 +351,7 @@ impl Task {
                 Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Finished) => {
                     log::warn!("container {}: end the rest: {error}", self.init.container);
                 }
-                _ => {}
+                _ => self.rest_is_gone().await,
             }
         }
         let mut running = self.running.subscribe();
@@ -361,6 +362,16 @@ impl Task {
             oom.finish().await;
         }
         self.init.exited(exit, &self.events);
+    }
+
+    /// Waits, within a bound, until the processes that have been killed are no more: who hears of init's end may look.
+    async fn rest_is_gone(&self) {
+        for _ in 0..100 {
+            if self.container.pids().map_or(true, |pids| pids.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Awaits an exec's end. Held until its start was announced, so that the end follows.
