@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use integration::{machine, shared, skip_unless_tare};
+use integration::{machine, shared, skip_unless_tare, spec};
 
 /// What was seen of the processes of a container, other than its init, by whoever looks through its own /proc.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,34 @@ fn watch(proc: &Path, shim: (u64, u64), stop: &AtomicBool) -> Seen {
     seen
 }
 
+/// Somebody who watches the pid namespace of a container while something is done to it.
+struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+impl Watcher {
+    /// The container's own procfs lists what lives in its pid namespace and nothing else.
+    fn new(init: u32) -> Result<Self> {
+        let shim = machine::status(init, "PPid").context("init is gone")?;
+        let shim = program(Path::new(&format!("/proc/{shim}/exe"))).context("the shim's program")?;
+        let proc = PathBuf::from(format!("/proc/{init}/root/proc"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        Ok(Self { stop, thread: std::thread::spawn(move || watch(&proc, shim, &stopped)) })
+    }
+
+    /// No shim may have been seen, and something must have been.
+    fn judge(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.thread.join().ok().context("the watcher panicked")?;
+        println!("{seen:?}");
+        assert_eq!(seen.shims, 0, "{seen:?}");
+        assert!(seen.stubs > 0 && seen.programs > 0, "the watcher saw nothing: {seen:?}");
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_process_in_a_container_ever_runs_the_shims_program() -> Result<()> {
     if skip_unless_tare("what runc executes beside a container is not the shim") {
@@ -51,23 +80,33 @@ async fn no_process_in_a_container_ever_runs_the_shims_program() -> Result<()> {
     }
     let client = shared()?.client().await?;
     let task = client.sleeper("exec-memory", |_| {}).await?;
-    let shim = machine::status(task.pid, "PPid").context("init is gone")?;
-    let shim = program(&PathBuf::from(format!("/proc/{shim}/exe"))).context("the shim's program")?;
-    // The container's own procfs lists what lives in its pid namespace and nothing else.
-    let proc = PathBuf::from(format!("/proc/{}/root/proc", task.pid));
-    let stop = Arc::new(AtomicBool::new(false));
-    let watcher = std::thread::spawn({
-        let stop = Arc::clone(&stop);
-        move || watch(&proc, shim, &stop)
-    });
+    let watcher = Watcher::new(task.pid)?;
     for number in 0..200 {
         assert_eq!(task.run(&format!("exec-{number}"), &["true"]).await?.code, 0);
     }
-    stop.store(true, Ordering::Relaxed);
-    let seen = watcher.join().ok().context("the watcher panicked")?;
-    println!("{seen:?}");
-    assert_eq!(seen.shims, 0, "{seen:?}");
-    assert!(seen.stubs > 0 && seen.programs > 0, "the watcher saw nothing: {seen:?}");
+    watcher.judge()?;
+    task.destroy().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_process_that_joins_a_pid_namespace_ever_runs_the_shims_program() -> Result<()> {
+    if skip_unless_tare("what runc executes beside a container is not the shim") {
+        return Ok(());
+    }
+    let client = shared()?.client().await?;
+    let task = client.sleeper("join-memory", |_| {}).await?;
+    let namespace = format!("/proc/{}/ns/pid", task.pid);
+    let watcher = Watcher::new(task.pid)?;
+    for number in 0..30 {
+        let joined = client
+            .run(&format!("joins-{number}"), &["sleep", "0.05"], |config| {
+                spec::join_namespace(config, "pid", &namespace);
+            })
+            .await?;
+        assert_eq!(joined.code, 0, "{joined:?}");
+    }
+    watcher.judge()?;
     task.destroy().await?;
     Ok(())
 }
