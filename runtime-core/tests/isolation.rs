@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bundle::{
-    Bundle, alone_with_shared_mounts, config, mount, push, silent, wait, with_capability, with_user_namespace,
+    Bundle, alone_with_shared_mounts, captured, config, mount, push, silent, text, wait, with_capability,
+    with_user_namespace,
 };
-use runtime_core::ExitStatus;
+use runtime_core::{Exec, ExitStatus};
 use serde_json::{Value, json};
 
 /// The peer groups of a mount table, `shared:1`, each with a mount point.
@@ -193,6 +194,30 @@ fn a_time_namespace_has_its_offsets() {
     let words: Vec<&str> = output.split_whitespace().collect();
     assert_eq!(words[..6], ["monotonic", "172800", "5", "boottime", "1000000000", "0"], "{output}");
     assert!(words[6].parse::<f64>().unwrap() > 1e9, "{output}");
+}
+
+#[test]
+fn a_time_namespace_beside_a_joined_pid_namespace_has_its_offsets_for_execs_too() {
+    let first = Bundle::new("time-first");
+    let (sandbox, init) = first.create(&config("busybox sleep 1000"), silent()).unwrap();
+    sandbox.start().unwrap();
+    let second = Bundle::new("time-second");
+    let mut joining = config("busybox sleep 1000");
+    joining["linux"]["namespaces"] = json!([{ "type": "pid", "path": format!("/proc/{}/ns/pid", init.pid()) }, { "type": "mount" }, { "type": "time" }]);
+    joining["mounts"] = json!([joining["mounts"][0]]);
+    joining["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000_000 } });
+    let (container, joined) = second.create(&joining, silent()).unwrap();
+    container.start().unwrap();
+    let (reader, stdio) = captured();
+    let process = serde_json::from_value(config("busybox cat /proc/uptime")["process"].clone()).unwrap();
+    let exec = container.exec(Exec { process, stdio }).unwrap();
+    let output = text(reader);
+    assert_eq!(wait(&exec), ExitStatus::Code(0), "{output}");
+    assert!(output.starts_with("1000"), "{output}");
+    for (container, process) in [(container, joined), (sandbox, init)] {
+        container.delete().unwrap();
+        assert_eq!(wait(&process), ExitStatus::Signal(9));
+    }
 }
 
 #[test]
