@@ -296,3 +296,28 @@ async fn a_logger_that_others_may_write_is_refused() -> Result<()> {
     container.abandon().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn every_byte_of_a_large_terminal_output_arrives() -> Result<()> {
+    let rounds: u32 = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let client = shared()?.client().await?;
+    let task = client.sleeper("tty-bulk", |_| {}).await?;
+    for round in 0..rounds {
+        let stdout = Collector::new(&client.daemon)?;
+        let stdio = Stdio { stdout: stdout.path(), terminal: true, ..Stdio::default() };
+        let exec = task
+            .exec(&format!("bulk-{round}"), &stdio, |process| {
+                process["args"] = json!(["sh", "-c", "seq -s ' ' 300000"]);
+                process["terminal"] = json!(true);
+            })
+            .await?;
+        exec.start().await?;
+        assert_eq!(exec.wait_for(30).await?, 0);
+        exec.delete().await?;
+        let text = stdout.text().await?;
+        let tail = &text[text.len().saturating_sub(30)..];
+        assert!(tail.ends_with("299999 300000\r\n"), "round {round}: {} bytes, then {tail:?}", text.len());
+    }
+    task.destroy().await?;
+    Ok(())
+}

@@ -27,8 +27,8 @@ use uri::Sink;
 
 /// How long Delete may wait for a reader that does not read.
 const DRAIN: Duration = Duration::from_secs(10);
-/// A terminal's last bytes reach its master a moment after they were written.
-const TERMINAL_QUIET: Duration = Duration::from_millis(20);
+/// A terminal that somebody still has open, without output for so long, has said what the ended process had to say.
+const TERMINAL_QUIET: Duration = Duration::from_millis(500);
 
 /// What a client asked for.
 #[derive(Debug, Clone, Default)]
@@ -222,9 +222,18 @@ impl Io {
         let deadline = Instant::now() + DRAIN;
         tokio::task::yield_now().await;
         let mut drained = self.quiet(deadline).await;
-        if drained && self.console.is_some() && !self.outputs.iter().all(Relay::is_finished) {
-            sleep(TERMINAL_QUIET).await;
-            drained = self.quiet(deadline).await;
+        // A terminal passes output on at its leisure (n_tty's work queue): that there is nothing to read now says little.
+        // It ends by itself when nobody has it open any more; when somebody has, a while without output is the end.
+        let mut silent_since = Instant::now();
+        while drained && self.console.is_some() && !self.outputs.iter().all(Relay::is_finished) {
+            if silent_since.elapsed() > TERMINAL_QUIET {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+            if !self.outputs.iter().all(Relay::is_quiet) {
+                drained = self.quiet(deadline).await;
+                silent_since = Instant::now();
+            }
         }
         if !drained {
             log::warn!("output was not read within {} s and is lost", DRAIN.as_secs());

@@ -26,6 +26,8 @@ use crate::sys::{self, Steady, Watch};
 const PIPE: usize = 64 << 10;
 /// As much as a terminal gives at once.
 const TERMINAL: usize = 4 << 10;
+/// How long a reader has for what is left when a process has ended.
+const TAKEN: Duration = Duration::from_secs(1);
 /// The end of a file, typed.
 const END_OF_FILE: &[u8] = &[4];
 
@@ -67,7 +69,10 @@ impl Relay {
     /// Moves what comes out of a pipe.
     pub(super) fn splice(source: OwnedFd, outlet: Outlet) -> Result<Self, Error> {
         Self::run(Arc::new(source), async |source, holding| match settled(outlet, &holding).await {
-            Ok(Settled::Pipe(sink)) => after(spliced(&source, &sink).await, &source).await,
+            Ok(Settled::Pipe(sink)) => {
+                after(spliced(&source, &sink).await, &source).await;
+                taken(&sink, &holding).await;
+            }
             Ok(Settled::File(file)) => filed(source, file, holding).await,
             Ok(Settled::Null) => discarded(&source).await,
             Err(error) => after(Err(error), &source).await,
@@ -77,7 +82,10 @@ impl Relay {
     /// Copies what a terminal shows.
     pub(super) fn from_terminal(console: Arc<OwnedFd>, outlet: Outlet) -> Result<Self, Error> {
         Self::run(console, async |source, holding| match settled(outlet, &holding).await {
-            Ok(Settled::Pipe(sink)) => after(copied(&source, &sink, &holding).await, &source).await,
+            Ok(Settled::Pipe(sink)) => {
+                after(copied(&source, &sink, &holding).await, &source).await;
+                taken(&sink, &holding).await;
+            }
             Ok(Settled::File(file)) => filed(source, file, holding).await,
             Ok(Settled::Null) => discarded(&source).await,
             Err(error) => after(Err(error), &source).await,
@@ -173,6 +181,19 @@ async fn with_reader(path: &Path) -> io::Result<Watch<OwnedFd>> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(250));
     }
+}
+
+/// Waits, for a second at most, until the reader has taken what is in the pipe. containerd's client closes its FIFO as soon
+/// as Delete is answered, whatever is still in it; whoever has asked for the end of a process wants to see its last words.
+async fn taken(sink: &Watch<OwnedFd>, holding: &AtomicBool) {
+    holding.store(true, Ordering::Relaxed);
+    let deadline = tokio::time::Instant::now() + TAKEN;
+    while rustix::io::ioctl_fionread(sink.get_ref().as_fd()).is_ok_and(|left| left > 0)
+        && tokio::time::Instant::now() < deadline
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    holding.store(false, Ordering::Relaxed);
 }
 
 /// Splices until the source ends.
