@@ -1,8 +1,9 @@
 //! `Options.Root`: where operators look for runtime state, `<root>/<namespace>/<id>`. A container's state lies in its
 //! bundle; this is a link to it, and its removal, also by a process that knows only the bundle.
 
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use runtime_core::{Error, Kind};
@@ -23,8 +24,9 @@ pub(crate) fn link(root: &Path, namespace: &str, id: &str, bundle: &Path) -> Res
     }
     let folder = root.join(namespace);
     let link = folder.join(id);
-    // The note is there before the link, so that a crash in between leaves nothing that nobody would find.
-    let noted = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(bundle.join(NOTE), path_text(&link)?));
+    // As runc's root: nobody else may look, and a mapped root may pass. The note is there before the link, so that a crash in between leaves nothing that nobody would find.
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(&folder);
+    let noted = made.and_then(|()| std::fs::write(bundle.join(NOTE), path_text(&link)?));
     noted.and_then(|()| symlink(bundle, &link)).map_err(|error| {
         drop(std::fs::remove_file(bundle.join(NOTE)));
         Error::new(Kind::System, format!("link {} to the bundle: {error}", link.display()))
