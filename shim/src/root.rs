@@ -24,7 +24,8 @@ pub(crate) fn link(root: &Path, namespace: &str, id: &str, bundle: &Path) -> Res
     }
     let folder = root.join(namespace);
     let link = folder.join(id);
-    // As runc's root: nobody else may look, and a mapped root may pass. The note is there before the link, so that a crash in between leaves nothing that nobody would find.
+    // As runc's root: nobody else may look, and a mapped root may pass. The note is there before the link, so that a crash
+    // in between leaves nothing that nobody would find.
     let made = DirBuilder::new().recursive(true).mode(0o711).create(&folder);
     let noted = made.and_then(|()| std::fs::write(bundle.join(NOTE), path_text(&link)?));
     noted.and_then(|()| symlink(bundle, &link)).map_err(|error| {
