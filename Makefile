@@ -28,6 +28,8 @@ run: build
 
 build: setup
 	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
+	@# What is not on disk yet would be counted as each process's own dirty memory.
+	@sync $(CARGO_TARGET_DIR)/$(host)/release/containerd-shim-tare-v2 $(CARGO_TARGET_DIR)/$(host)/release/tare
 
 test: build peers
 	scripts/setup tests
