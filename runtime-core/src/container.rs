@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tare_plan::{Filter, Hooks};
+use tare_plan::{Filter, Hooks, MemoryPolicy};
 
 use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats};
 use crate::line::{Line, Word};
@@ -80,6 +80,7 @@ pub struct Container {
     namespaces: u32,
     own_namespaces: u32,
     personality: Option<u32>,
+    memory_policy: Option<MemoryPolicy>,
     filter: Option<Filter>,
     keyring: Option<std::ffi::CString>,
     hooks: Hooks,
@@ -180,6 +181,7 @@ impl Container {
             entrance,
             streams,
             personality: self.personality,
+            memory_policy: self.memory_policy.as_ref(),
             filter: self.filter.as_ref(),
             keyring: self.keyring.as_deref(),
             last_capability: host::host()?.last_capability,

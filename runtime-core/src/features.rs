@@ -25,6 +25,7 @@ pub fn features() -> Result<Value, Error> {
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": false } },
+            "memoryPolicy": { "modes": tare_plan::memory_policy_modes(), "flags": tare_plan::memory_policy_flags() },
             "netDevices": { "enabled": false },
         },
         "annotations": { "org.tare.version": env!("CARGO_PKG_VERSION") },

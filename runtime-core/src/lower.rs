@@ -17,7 +17,7 @@ use tare_init::script::{Fd, Op};
 use tare_plan::Process;
 
 use crate::cgroup::Entrance;
-use crate::script::Script;
+use crate::script::{Script, words};
 
 /// Points at which a stub waits for its parent; the last is [`crate::spawn::GATE`].
 pub(crate) mod point {
@@ -75,6 +75,5 @@ fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd E
 
 fn affinity(script: &mut Script<'_>, mask: &[u64]) {
     script.what("set the cpu affinity");
-    let mask: Vec<u8> = mask.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    script.push(Op::Affinity { mask: &mask });
+    script.push(Op::Affinity { mask: &words(mask) });
 }

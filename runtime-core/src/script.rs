@@ -135,3 +135,8 @@ pub(crate) fn strings<'a>(strings: impl IntoIterator<Item = &'a CStr>) -> Vec<u8
 pub(crate) fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
+
+/// Words of a mask one after the other.
+pub(crate) fn words(mask: &[u64]) -> Vec<u8> {
+    mask.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}

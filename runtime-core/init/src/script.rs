@@ -207,6 +207,8 @@ ops! {
     7 IoPriority { value: u32 }
     /// `sched_setaffinity(2)` on itself.
     8 Affinity { mask: &'a [u8] }
+    /// `set_mempolicy(2)` on itself.
+    9 MemoryPolicy { mode: u32, nodes: &'a [u8] }
 
     // Descriptors and files.
     /// `openat2(2)`.

@@ -16,6 +16,7 @@ impl fmt::Display for Op<'_> {
             Op::Scheduler { .. } => f.write_str("set scheduler"),
             Op::IoPriority { value } => write!(f, "set io priority {value:#x}"),
             Op::Affinity { .. } => f.write_str("set cpu affinity"),
+            Op::MemoryPolicy { mode, .. } => write!(f, "set memory policy {mode:#x}"),
             Op::Open { path, .. } => write!(f, "open {}", show(path.to_bytes())),
             Op::Write { data, .. } => write!(f, "write {}", show(data)),
             Op::Set { path, data, .. } => write!(f, "write {} to {}", show(data), show(path.to_bytes())),

@@ -9,7 +9,7 @@ use crate::process::{Module, label};
 use crate::resources::{self, Resources};
 use crate::{
     Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
-    hooks, mounts, namespaces, process, seccomp, sysctl,
+    hooks, memory_policy, mounts, namespaces, process, seccomp, sysctl,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -46,6 +46,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         hostname: uts_name("hostname", text(spec.hostname()), &namespaces)?,
         domainname: uts_name("domainname", domainname, &namespaces)?,
         personality: personality(linux)?,
+        memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
         cgroup: Cgroup { path, resources: limits(linux, host)? },
         seccomp: linux.seccomp().as_ref().map(seccomp::plan).transpose()?,
         // execCPUAffinity is, as its name says, for those that join.
@@ -70,7 +71,6 @@ fn unsupported(linux: &Linux) -> Result<(), Refusal> {
     let asked = [
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Refusal::new(field, "is not supported yet")),

@@ -95,6 +95,8 @@ pub struct Plan {
     pub domainname: Option<CString>,
     /// `personality(2)` to set.
     pub personality: Option<u32>,
+    /// `set_mempolicy(2)` to set.
+    pub memory_policy: Option<MemoryPolicy>,
     /// Its control group, and the limits in it.
     pub cgroup: Cgroup,
     /// The system call filter of init and of every later exec.
@@ -263,6 +265,15 @@ pub struct Cgroup {
     pub path: PathBuf,
     /// The limits, as writes.
     pub resources: Resources,
+}
+
+/// The NUMA policy of every process of the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_*`, with `MPOL_F_*` bits.
+    pub mode: u32,
+    /// The nodes, as a mask of 64-bit words.
+    pub nodes: Vec<u64>,
 }
 
 /// A compiled system call filter.

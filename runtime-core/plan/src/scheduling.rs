@@ -9,7 +9,7 @@ const FIFO: u32 = 1;
 const ROUND_ROBIN: u32 = 2;
 const DEADLINE: u32 = 6;
 /// The kernel's largest CONFIG_NR_CPUS; a mask never gets longer than 1 KiB.
-const MAX_CPUS: u32 = 8192;
+const MAX_CPUS: usize = 8192;
 
 pub(crate) fn policy(field: &str, listed: &oci::Scheduler) -> Result<Scheduler, Refusal> {
     let policy = policy_number(*listed.policy());
@@ -83,15 +83,19 @@ pub(crate) fn final_affinity(field: &str, process: &oci::Process) -> Result<Vec<
     cpus(&format!("{field}.final"), text.unwrap_or_default())
 }
 
-/// `0-3,7` as a mask of 64-bit words; nothing is the empty mask.
 fn cpus(field: &str, text: &str) -> Result<Vec<u64>, Refusal> {
+    let problem = |part: &str| Refusal::new(field, format!("{part:?} is not a range of CPUs below {MAX_CPUS}"));
+    list_mask(text, MAX_CPUS).map_err(problem)
+}
+
+/// `0-3,7` as a mask of 64-bit words, with numbers below `end`; nothing is the empty mask. The error is the part that is
+/// no such range.
+pub(crate) fn list_mask(text: &str, end: usize) -> Result<Vec<u64>, &str> {
     let mut mask: Vec<u64> = Vec::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = cpu(first)
-            .zip(cpu(last))
-            .filter(|(first, last)| first <= last)
-            .ok_or_else(|| Refusal::new(field, format!("{part:?} is not a range of CPUs below {MAX_CPUS}")))?;
+        let range = number(first).zip(number(last)).filter(|(first, last)| first <= last && *last < end);
+        let (first, last) = range.ok_or(part)?;
         for number in first..=last {
             let word = number / 64;
             mask.resize(mask.len().max(word + 1), 0);
@@ -102,10 +106,9 @@ fn cpus(field: &str, text: &str) -> Result<Vec<u64>, Refusal> {
 }
 
 /// A plain decimal number, without sign or space.
-fn cpu(text: &str) -> Option<usize> {
+fn number(text: &str) -> Option<usize> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u32 = text.parse().ok().filter(|number| plain && *number < MAX_CPUS)?;
-    usize::try_from(number).ok()
+    text.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]

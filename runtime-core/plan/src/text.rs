@@ -37,6 +37,8 @@ impl Display for Plan {
         optional(f, "domainname", self.domainname.as_deref().map(Shown::text))?;
         optional(f, "mount-label", self.mount_label.as_deref().map(Shown::text))?;
         optional(f, "personality", self.personality)?;
+        let policy = self.memory_policy.as_ref();
+        optional(f, "memory", policy.map(|policy| format!("policy {:#x} nodes {:x?}", policy.mode, policy.nodes)))?;
         self.hooks.lines(f)?;
         optional(f, "seccomp", self.seccomp.as_ref())?;
         self.process.fmt(f)?;

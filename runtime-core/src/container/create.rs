@@ -98,6 +98,7 @@ impl Container {
             namespaces: all_namespaces(&plan),
             own_namespaces: plan.namespaces.new,
             personality: plan.personality,
+            memory_policy: plan.memory_policy,
             filter: plan.seccomp,
             keyring: CString::new(format!("_ses.{}", request.id)).ok().filter(|_| !request.no_new_keyring),
             process: plan.process,

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use tare_init::script::{Fd, Op};
-use tare_plan::{Filter, Process};
+use tare_plan::{Filter, MemoryPolicy, Process};
 
 use super::finish::{Ending, Gate, Limits, finish, open_terminal};
 use super::init::NEWUSER;
@@ -22,6 +22,7 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) entrance: &'fd Entrance,
     pub(crate) streams: &'fd Streams,
     pub(crate) personality: Option<u32>,
+    pub(crate) memory_policy: Option<&'a MemoryPolicy>,
     pub(crate) filter: Option<&'a Filter>,
     /// The name of the session keyring to join.
     pub(crate) keyring: Option<&'a std::ffi::CStr>,
@@ -53,6 +54,7 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     let ending = Ending {
         process,
         filter: joining.filter,
+        memory_policy: joining.memory_policy,
         streams: joining.streams,
         terminal,
         gate: Gate::Pass,

@@ -7,11 +7,11 @@
 use std::os::fd::AsFd as _;
 
 use tare_init::script::{Fd, Numbers, Op, Strings};
-use tare_plan::{CapabilitySets, Filter, Process, TerminalSize};
+use tare_plan::{CapabilitySets, Filter, MemoryPolicy, Process, TerminalSize};
 
 use super::point;
 use crate::prepare::Streams;
-use crate::script::{About, Script, numbers, strings};
+use crate::script::{About, Script, numbers, strings, words};
 use crate::spawn::GATE;
 
 const PR_SET_DUMPABLE: i32 = 4;
@@ -60,6 +60,7 @@ pub(super) enum Limits {
 pub(super) struct Ending<'a, 'fd> {
     pub(super) process: &'a Process,
     pub(super) filter: Option<&'a Filter>,
+    pub(super) memory_policy: Option<&'a MemoryPolicy>,
     pub(super) streams: &'fd Streams,
     /// The terminal's peer, where there is one.
     pub(super) terminal: Option<Fd>,
@@ -73,7 +74,7 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     let Ending { process, filter, gate, .. } = *ending;
     let last = u32::from(ending.last_capability);
     give_streams(script, process, ending.terminal, ending.streams);
-    scheduling(script, process);
+    scheduling(script, process, ending.memory_policy);
     security_label(script, process);
     rlimits(script, process, ending.limits);
     identity(script, process, last);
@@ -133,7 +134,12 @@ fn rlimits(script: &mut Script<'_>, process: &Process, limits: Limits) {
     }
 }
 
-fn scheduling(script: &mut Script<'_>, process: &Process) {
+fn scheduling(script: &mut Script<'_>, process: &Process, memory_policy: Option<&MemoryPolicy>) {
+    if let Some(MemoryPolicy { mode, nodes }) = memory_policy {
+        // Not before the process is in its cgroup: the kernel reads nodes against the cpuset.
+        script.what(format!("set memory policy {mode:#x}"));
+        script.push(Op::MemoryPolicy { mode: *mode, nodes: &words(nodes) });
+    }
     if let Some(scheduler) = &process.scheduler {
         script.what("set the scheduler");
         script.push(Op::Scheduler { attributes: &sched_attr(scheduler) });

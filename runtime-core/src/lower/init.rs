@@ -62,6 +62,7 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
     let ending = Ending {
         process: &plan.process,
         filter: plan.seccomp.as_ref(),
+        memory_policy: plan.memory_policy.as_ref(),
         streams: &prepared.streams,
         terminal,
         gate: Gate::Wait,

@@ -88,6 +88,7 @@ fn an_exec_joins_before_it_becomes_the_user() {
         entrance: &entrance,
         streams: &streams,
         personality: None,
+        memory_policy: plan.memory_policy.as_ref(),
         filter: None,
         keyring: Some(c"_ses.golden"),
         last_capability: 40,

@@ -146,6 +146,7 @@ impl<'a> Interpreter<'a> {
             Op::Scheduler { attributes } => Ok(sys::sched_setattr(attributes)?),
             Op::IoPriority { value } => Ok(sys::ioprio_set(value)?),
             Op::Affinity { mask } => Ok(sys::sched_setaffinity(mask)?),
+            Op::MemoryPolicy { mode, nodes } => Ok(sys::set_mempolicy(mode, nodes)?),
             Op::SetNs { fd, kinds } => Ok(sys::setns(self.fd(fd), kinds)?),
             Op::Unshare { kinds } => Ok(sys::unshare(kinds)?),
             Op::Hostname { name } => Ok(sys::sethostname(name)?),

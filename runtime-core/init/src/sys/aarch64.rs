@@ -58,6 +58,7 @@ pub(super) mod nr {
     pub(in crate::sys) const MMAP: usize = 222;
     pub(in crate::sys) const PRLIMIT64: usize = 261;
     pub(in crate::sys) const SETNS: usize = 268;
+    pub(in crate::sys) const SET_MEMPOLICY: usize = 237;
     pub(in crate::sys) const SCHED_SETATTR: usize = 274;
     pub(in crate::sys) const SECCOMP: usize = 277;
 }

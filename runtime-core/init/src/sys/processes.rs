@@ -76,6 +76,15 @@ pub fn sched_setaffinity(mask: &[u8]) -> Answer<()> {
         .map(drop)
 }
 
+/// `set_mempolicy(2)`; the bytes are words of a mask of nodes.
+pub fn set_mempolicy(mode: u32, nodes: &[u8]) -> Answer<()> {
+    // The kernel takes one off the number of bits before it reads them.
+    let bits = nodes.len() * 8 + 1;
+    // SAFETY: the kernel reads the slice's length, which is a multiple of a word.
+    answer(unsafe { syscall(nr::SET_MEMPOLICY, [word(mode), nodes.as_ptr().expose_provenance(), bits, 0, 0, 0]) })
+        .map(drop)
+}
+
 /// `struct clone_args`, version 2.
 #[repr(C)]
 #[derive(Default)]
