@@ -15,18 +15,9 @@ fn main() {
     for index in 0..count {
         let clock = Instant::now();
         let stdio = Stdio::Streams { stdin: None, stdout: None, stderr: None };
-        let (container, process) = Container::create(Create {
-            id: format!("cycle-{index}"),
-            bundle: bundle.clone(),
-            spec: read_spec(&bundle).unwrap(),
-            state: bundle.clone(),
-            rootfs: vec![],
-            stdio,
-            no_pivot: false,
-            no_new_keyring: false,
-            systemd_cgroup: false,
-        })
-        .unwrap();
+        let (id, spec) = (format!("cycle-{index}"), read_spec(&bundle).unwrap());
+        let request = Create::new(&id, bundle.clone(), spec, bundle.clone(), stdio);
+        let (container, process) = Container::create(request).unwrap();
         let created = clock.elapsed();
         container.start().unwrap();
         let started = clock.elapsed();

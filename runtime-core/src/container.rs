@@ -1,16 +1,18 @@
 //! The container and its verbs. Creation is in `create`, the end in `end`; what is in between is here.
 
+mod anatomy;
 mod create;
+mod dry_run;
 mod end;
+mod found;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tare_plan::{Filter, Hooks, MemoryPolicy};
 
 use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats};
 use crate::line::{Line, Word};
@@ -18,9 +20,15 @@ use crate::oci;
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::spawn::{Stand, spawn};
-use crate::{Error, ExitStatus, Kind, Process, Stdio, hooks, host, lower, rooted};
+use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, rooted};
+use anatomy::Anatomy;
 
+pub use dry_run::{Step, dry_run};
 pub use end::{Removed, remove};
+pub use found::{About, Status};
+
+/// Where a container without `linux.cgroupsPath` is put.
+const CGROUP_PARENT: &str = "/tare";
 
 /// What [`Container::create`] is asked for.
 #[derive(Debug)]
@@ -37,12 +45,59 @@ pub struct Create {
     pub rootfs: Vec<RootfsMount>,
     /// The standard streams of init.
     pub stdio: Stdio,
+    /// Descriptors 3 up to 3 + this number of the calling process are init's, too (`--preserve-fds`).
+    pub preserve_fds: u32,
+    /// Who may start it.
+    pub gate: Gate,
+    /// Init is killed when the calling thread ends: a container in the foreground.
+    pub die_with_caller: bool,
     /// Do not pivot_root (`--no-pivot`).
     pub no_pivot: bool,
     /// Do not make a new session keyring (`--no-new-keyring`).
     pub no_new_keyring: bool,
-    /// Manage the cgroup through systemd.
-    pub systemd_cgroup: bool,
+    /// Who makes the cgroup.
+    pub cgroup_driver: CgroupDriver,
+}
+
+impl Create {
+    /// A container whose record is kept in `state`, with everything else as it is for most.
+    #[must_use]
+    pub fn new(id: &str, bundle: PathBuf, spec: oci::Spec, state: PathBuf, stdio: Stdio) -> Self {
+        Self {
+            id: id.to_owned(),
+            bundle,
+            spec,
+            state,
+            rootfs: Vec::new(),
+            stdio,
+            preserve_fds: 0,
+            gate: Gate::Here,
+            die_with_caller: false,
+            no_pivot: false,
+            no_new_keyring: false,
+            cgroup_driver: CgroupDriver::Cgroupfs,
+        }
+    }
+}
+
+/// Who may start a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// The [`Container`] that made it; should that process end before, init ends too.
+    Here,
+    /// Any process that opens it by its state folder.
+    Anywhere,
+}
+
+/// Who makes a container's cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// This process, in the cgroup file systems.
+    Cgroupfs,
+    /// systemd, as a transient scope.
+    Systemd,
+    /// Nobody: it stays in the caller's.
+    Disabled,
 }
 
 /// A mount as containerd's `types.Mount` has it.
@@ -62,6 +117,8 @@ pub struct Exec {
     pub process: oci::Process,
     /// Its standard streams.
     pub stdio: Stdio,
+    /// As [`Create::preserve_fds`].
+    pub preserve_fds: u32,
 }
 
 /// A container that exists. All verbs take `&self`, block for milliseconds at most (hooks aside), and may be called
@@ -73,29 +130,14 @@ pub struct Container {
     /// The folder of the record.
     state: PathBuf,
     cgroup: Cgroup,
-    /// Init, from which execs take the namespaces.
-    init: OwnedFd,
+    /// Init, from which execs take the namespaces; `None` when it had ended before this was opened.
+    init: Option<OwnedFd>,
     pid: i32,
-    /// The namespaces that it does not share with this process, as `CLONE_NEW*` bits, and those that are its own.
-    namespaces: u32,
     own_namespaces: u32,
-    personality: Option<u32>,
-    memory_policy: Option<MemoryPolicy>,
-    filter: Option<Filter>,
-    keyring: Option<std::ffi::CString>,
-    hooks: Hooks,
-    /// Init's own plan, which the hooks inside the container share; only kept where there are such hooks.
-    process: tare_plan::Process,
-    annotations: Vec<(String, String)>,
-    /// Init's control socket, until it is started.
-    gate: Mutex<Option<Gate>>,
-}
-
-/// What is needed to let init execute its program, and to say why it could not.
-#[derive(Debug)]
-struct Gate {
-    line: Line,
-    program: String,
+    /// Planned when it is first asked for.
+    anatomy: OnceLock<Anatomy>,
+    /// Init's control socket, until it is started through it.
+    gate: Mutex<Option<Line>>,
 }
 
 impl Container {
@@ -104,14 +146,17 @@ impl Container {
     /// # Errors
     /// `exec …` failing in the child, or a failing startContainer hook; init has then ended.
     pub fn start(&self) -> Result<(), Error> {
-        let gate = lock(&self.gate).take();
-        let Some(gate) = gate else {
-            return Err(Error::new(Kind::State, "cannot start an already running container"));
-        };
+        let anatomy = self.anatomy()?;
         // Killed while its line is open: it would take the end of the line for the order to leave, by itself.
-        self.open(&gate).inspect_err(|_| self.kill_init())?;
-        drop(gate);
-        let poststart = &self.hooks.poststart;
+        let line = lock(&self.gate).take();
+        if let Some(line) = &line {
+            self.open_line(anatomy, line).inspect_err(|_| self.kill_init())?;
+        } else {
+            let key = gate::Key::take(&self.state)?.ok_or_else(|| self.not_created())?;
+            self.open_gate(anatomy, key).inspect_err(|_| self.kill_init())?;
+        }
+        drop(line);
+        let poststart = &anatomy.hooks.poststart;
         if poststart.is_empty() {
             return Ok(());
         }
@@ -120,32 +165,50 @@ impl Container {
         hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| self.kill_init())
     }
 
-    fn open(&self, gate: &Gate) -> Result<(), Error> {
-        let entrance = self.cgroup.entrance()?;
-        // SECURITY: these hooks are programs of the image. They get what the container's own process gets, not more.
-        hooks::run_each(
-            "startContainer",
-            &self.hooks.start_container,
-            &self.hook_state("created")?,
-            |hook, streams| {
-                let [stdin, stdout, stderr] = streams;
-                let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
-                let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
-                let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
-                let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
-                self.join(&as_hook(&self.process, hook), &streams, &entrance)
-            },
-        )?;
-        gate.line.go()?;
-        match gate.line.next()? {
-            Word::Failed { errno, .. } => Err(Error::program(format!("exec {}", gate.program), errno)),
+    fn not_created(&self) -> Error {
+        let what = match self.init_is_alive() {
+            true => "cannot start an already running container",
+            false => "cannot start a container that has stopped",
+        };
+        Error::new(Kind::State, what)
+    }
+
+    fn open_line(&self, anatomy: &Anatomy, line: &Line) -> Result<(), Error> {
+        self.run_start_hooks(anatomy)?;
+        line.go()?;
+        match line.next()? {
+            Word::Failed { errno, .. } => Err(not_executed(anatomy, errno)),
             _ => Ok(()),
         }
     }
 
+    fn open_gate(&self, anatomy: &Anatomy, key: gate::Key<'_>) -> Result<(), Error> {
+        self.run_start_hooks(anatomy)?;
+        key.open()?.map_err(|errno| not_executed(anatomy, errno))
+    }
+
+    /// SECURITY: these hooks are programs of the image. They get what the container's own process gets, not more.
+    fn run_start_hooks(&self, anatomy: &Anatomy) -> Result<(), Error> {
+        let hooks = &anatomy.hooks.start_container;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let entrance = self.cgroup.entrance()?;
+        hooks::run_each("startContainer", hooks, &self.hook_state("created")?, |hook, streams| {
+            let [stdin, stdout, stderr] = streams;
+            let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
+            let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
+            let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
+            let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
+            self.join(&as_hook(&anatomy.process, hook), &streams, &entrance, 0)
+        })
+    }
+
     /// It may have ended by itself.
     fn kill_init(&self) {
-        let _ = crate::sys::signal::send(self.init.as_fd(), libc::SIGKILL);
+        if let Some(init) = &self.init {
+            let _ = crate::sys::signal::send(init.as_fd(), libc::SIGKILL);
+        }
     }
 
     /// Starts another process in the container (created or running).
@@ -165,25 +228,33 @@ impl Container {
         }
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
-        match self.join(&process, &streams, &self.cgroup.entrance()?) {
+        match self.join(&process, &streams, &self.cgroup.entrance()?, request.preserve_fds) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
             Err(error) if error.errno() == Some(Errno::BUSY) => {
-                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?)
+                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?, request.preserve_fds)
             }
             other => other,
         }
     }
 
-    fn join(&self, process: &tare_plan::Process, streams: &Streams, entrance: &Entrance) -> Result<Process, Error> {
+    fn join(
+        &self,
+        process: &tare_plan::Process,
+        streams: &Streams,
+        entrance: &Entrance,
+        preserve_fds: u32,
+    ) -> Result<Process, Error> {
+        let anatomy = self.anatomy()?;
         let joining = lower::Joining {
-            init: self.init.as_fd(),
-            namespaces: self.namespaces,
+            init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
+            namespaces: anatomy.namespaces,
             entrance,
             streams,
-            personality: self.personality,
-            memory_policy: self.memory_policy.as_ref(),
-            filter: self.filter.as_ref(),
-            keyring: self.keyring.as_deref(),
+            personality: anatomy.personality,
+            memory_policy: anatomy.memory_policy.as_ref(),
+            filter: anatomy.filter.as_ref(),
+            keyring: anatomy.keyring.as_deref(),
+            preserve_fds,
             last_capability: host::host()?.last_capability,
         };
         let script = lower::exec(process, &joining);
@@ -217,7 +288,8 @@ impl Container {
 
     /// A pidfd is readable once its process has ended, reaped or not.
     fn init_is_alive(&self) -> bool {
-        let mut watched = [PollFd::new(&self.init, PollFlags::IN)];
+        let Some(init) = &self.init else { return false };
+        let mut watched = [PollFd::new(init, PollFlags::IN)];
         poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
     }
 
@@ -299,8 +371,14 @@ impl Container {
 
     fn hook_state(&self, status: &str) -> Result<String, Error> {
         let record = lock(&self.record);
-        hooks::state(&record.id, status, self.pid, &record.bundle, &self.annotations)
+        hooks::state(&record.id, status, self.pid, &record.bundle, &record.annotations)
     }
+}
+
+/// Its program could not be executed.
+fn not_executed(anatomy: &Anatomy, errno: Errno) -> Error {
+    let program = anatomy.process.args.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Error::program(format!("exec {program}"), errno)
 }
 
 /// A startContainer hook: the container's process, but for the program.

@@ -7,6 +7,7 @@ pub mod cgroup;
 mod container;
 mod error;
 mod features;
+mod gate;
 mod hooks;
 mod host;
 mod line;
@@ -22,9 +23,11 @@ mod spec;
 mod stub;
 mod sys;
 
-pub use container::{Container, Create, Exec, Removed, RootfsMount, remove};
+pub use container::{
+    About, CgroupDriver, Container, Create, Exec, Gate, Removed, RootfsMount, Status, Step, dry_run, remove,
+};
 pub use error::{Error, Kind};
 pub use features::features;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
-pub use spec::read_spec;
+pub use spec::{read_spec, read_spec_file};

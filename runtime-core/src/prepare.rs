@@ -11,7 +11,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use tare_init::script::make;
 use tare_plan::{Device, DeviceSource, Mount, Plan, Reach, Tree};
 
-use crate::cgroup::{Cgroup, Entrance};
+use crate::cgroup::Entrance;
 use crate::process::Stdio;
 use crate::{Error, Kind, lower};
 
@@ -64,7 +64,7 @@ pub(crate) enum Streams {
 }
 
 impl Prepared {
-    pub(crate) fn new(plan: &Plan, cgroup: &Cgroup, stdio: Stdio) -> Result<Self, Error> {
+    pub(crate) fn new(plan: &Plan, entrance: Entrance, stdio: Stdio) -> Result<Self, Error> {
         let is_user_namespace = |bit: &u32| *bit == libc::CLONE_NEWUSER.cast_unsigned();
         let mut joined = plan.namespaces.join.iter().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
         refuse_host_namespaces(plan, &joined)?;
@@ -78,7 +78,7 @@ impl Prepared {
             devices: plan.devices.iter().map(device).collect::<Result<_, _>>()?,
             joined,
             null: tree(Path::new("/dev/null"), Reach::Top, cloner)?,
-            entrance: cgroup.entrance()?,
+            entrance,
             streams: Streams::new(stdio)?,
         })
     }

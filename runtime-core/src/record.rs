@@ -27,6 +27,10 @@ pub(crate) struct Record {
     /// RFC 3339 is the faces' business; seconds and nanoseconds since 1970 here.
     pub(crate) created: (u64, u32),
     pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// The namespaces that are its own, as `CLONE_NEW*` bits.
+    pub(crate) own_namespaces: u32,
+    pub(crate) no_new_keyring: bool,
     /// Mount points of the rootfs that were handed over, outermost first.
     pub(crate) rootfs_mounts: Vec<PathBuf>,
     pub(crate) cgroup: Cgroup,
@@ -78,8 +82,13 @@ impl Exit {
 
     pub(crate) fn status(self) -> (ExitStatus, SystemTime) {
         let status = if self.signal == 0 { ExitStatus::Code(self.code) } else { ExitStatus::Signal(self.signal) };
-        (status, UNIX_EPOCH + Duration::new(self.at.0, self.at.1))
+        (status, time(self.at))
     }
+}
+
+/// The time that a record has as seconds and nanoseconds since 1970.
+pub(crate) fn time((seconds, nanoseconds): (u64, u32)) -> SystemTime {
+    UNIX_EPOCH + Duration::new(seconds, nanoseconds)
 }
 
 /// A clock before 1970 is taken for 1970.

@@ -119,7 +119,19 @@ impl<'fd> Script<'fd> {
         op.and_then(|words| Op::decode(words, &self.data.0)).map_or_else(|| "unknown op".into(), |op| op.to_string())
     }
 
-    /// One line per op: what `tare plan` shows and golden tests compare.
+    /// Each op, and what it is about, as text.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (String, String)> {
+        (0_u32..).zip(&self.ops).map(|(index, _)| {
+            let about = self.about_op(index).map(|about| match about {
+                About::What(what) => what.clone(),
+                About::Finding(program) => format!("find {program}"),
+                About::Executing(program) => format!("execute {program}"),
+            });
+            (about.unwrap_or_default(), self.op_text(index))
+        })
+    }
+
+    /// One line per op: what golden tests compare.
     #[cfg(test)]
     pub(crate) fn to_text(&self) -> String {
         (0_u32..).zip(&self.ops).map(|(index, _)| self.op_text(index) + "\n").collect()

@@ -24,19 +24,7 @@ impl Bundle {
     fn create(&self, spec: oci::Spec, stdout: Option<OwnedFd>) -> Result<(Container, Process), runtime_core::Error> {
         let id = self.0.file_name().unwrap().to_str().unwrap().to_owned();
         let stdio = Stdio::Streams { stdin: None, stderr: stdout.as_ref().map(|fd| fd.try_clone().unwrap()), stdout };
-        let (bundle, state) = (self.0.clone(), self.0.clone());
-        let (no_pivot, no_new_keyring, systemd_cgroup) = (false, false, false);
-        Container::create(Create {
-            id,
-            bundle,
-            spec,
-            state,
-            rootfs: vec![],
-            stdio,
-            no_pivot,
-            no_new_keyring,
-            systemd_cgroup,
-        })
+        Container::create(Create::new(&id, self.0.clone(), spec, self.0.clone(), stdio))
     }
 }
 
@@ -103,7 +91,7 @@ fn an_exec_joins_the_container() {
         spec("busybox hostname; busybox ps; busybox cat /proc/self/cgroup; exit 3").process().clone().unwrap();
     process.set_cwd("/tmp".into());
     let stdio = Stdio::Streams { stdin: None, stdout: Some(writer), stderr: None };
-    let exec = container.exec(Exec { process, stdio }).unwrap();
+    let exec = container.exec(Exec { process, stdio, preserve_fds: 0 }).unwrap();
     let output = read(reader);
     assert_eq!(wait(&exec), ExitStatus::Code(3));
     assert!(output.contains("    1 root     busybox sleep 1000\n    2 root     sh"), "{output}");
@@ -154,10 +142,7 @@ fn tmpcopyup_starts_a_tmpfs_with_what_the_image_has() {
 fn no_pivot_root_is_refused() {
     let bundle = Bundle::new("nopivot");
     let stdio = Stdio::Streams { stdin: None, stdout: None, stderr: None };
-    let (id, no_pivot, no_new_keyring, systemd_cgroup) = ("nopivot".to_owned(), true, false, false);
-    let (spec, rootfs) = (spec("exit 0"), vec![]);
-    let (state, bundle_path) = (bundle.0.clone(), bundle.0.clone());
-    let request =
-        Create { id, bundle: bundle_path, spec, state, rootfs, stdio, no_pivot, no_new_keyring, systemd_cgroup };
+    let mut request = Create::new("nopivot", bundle.0.clone(), spec("exit 0"), bundle.0.clone(), stdio);
+    request.no_pivot = true;
     assert!(Container::create(request).unwrap_err().to_string().starts_with("no_pivot_root is not supported"));
 }

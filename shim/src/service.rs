@@ -13,7 +13,7 @@ use protos::protobuf::well_known_types::any::Any;
 use protos::shim_async;
 use protos::ttrpc;
 use protos::ttrpc::r#async::TtrpcContext;
-use runtime_core::{Container, Create, Error, Kind, RootfsMount, oci};
+use runtime_core::{CgroupDriver, Container, Create, Error, Kind, RootfsMount, oci};
 use tokio::sync::watch;
 
 use crate::decode;
@@ -133,15 +133,14 @@ impl Service {
             }
             let linked = bundle.clone();
             Container::create(Create {
-                id,
-                state: bundle.clone(),
-                bundle,
-                spec,
                 rootfs,
-                stdio,
                 no_pivot: options.no_pivot_root,
                 no_new_keyring: options.no_new_keyring,
-                systemd_cgroup: options.systemd_cgroup,
+                cgroup_driver: match options.systemd_cgroup {
+                    true => CgroupDriver::Systemd,
+                    false => CgroupDriver::Cgroupfs,
+                },
+                ..Create::new(&id, bundle.clone(), spec, bundle, stdio)
             })
             .inspect_err(|_| drop(root::unlink(&linked)))
         });

@@ -223,8 +223,8 @@ ops! {
     14 Dup { from: Fd, to: i32 }
     /// Gives 0, 1 and 2 to this user, /dev/null excepted, as runc does.
     15 OwnStdio { uid: u32 }
-    /// Closes everything from this number up, the control socket excepted.
-    16 CloseFrom { first: u32 }
+    /// Closes everything from this number up, except for the control socket and these, which close on exec.
+    16 CloseFrom { first: u32, keep: Numbers<'a> }
 
     // Namespaces.
     /// `setns(2)` into the namespace (or the process, for a pidfd) behind `fd`.
@@ -248,6 +248,9 @@ ops! {
     32 Report { point: u32 }
     /// Sends a descriptor.
     31 Send { fd: Fd, tag: u32 }
+    /// Reports this point, and waits for the word to go on at a FIFO: whoever started this may have gone. From here on
+    /// failures are written to `answer`.
+    33 Gate { point: u32, word: Fd, answer: Fd }
 
     // Mounts.
     /// `mount_setattr(2)` on what `tree` is the root of; `propagation` 0 leaves it.

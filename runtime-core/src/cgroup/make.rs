@@ -90,6 +90,16 @@ impl Cgroup {
         Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified? })
     }
 
+    /// What looks like the entrance of a cgroup that is not made: a script can be written with it, and not run.
+    pub(crate) fn stand_in(&self) -> Result<Entrance, Error> {
+        let null = || {
+            let opened = file::open(Path::new("/dev/null"), OFlags::WRONLY);
+            opened.map_err(|errno| Error::system("open /dev/null", errno))
+        };
+        let tasks = self.legacy.iter().map(|_| null()).collect::<Result<_, _>>()?;
+        Ok(Entrance { tasks, unified: self.unified.as_ref().map(|_| null()).transpose()? })
+    }
+
     /// The entrance of a process that joins a container whose own version 2 directory takes none: once it has enabled
     /// controllers for children of its own (systemd or Docker inside), the kernel answers `EBUSY`. Then it is where init
     /// has moved to, which the caller holds by its pidfd, so that `init` is nobody else's number.

@@ -1,25 +1,25 @@
 //! Creating a container: decide everything, write down what will be touched, touch it, and give birth. Whatever fails
 //! on the way undoes what was done before it, by being dropped.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use tare_plan::{Choices, IdRange, Mount, Plan, Tree};
 
-use super::{Container, Create, Gate, RootfsMount};
+use super::anatomy::{Anatomy, all_namespaces, keyring};
+use super::{CGROUP_PARENT, CgroupDriver, Container, Create, Gate, RootfsMount};
 use crate::cgroup::Cgroup;
+use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Lowering, point};
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
 use crate::spawn::{GATE, Newborn, Stand, spawn};
+use crate::spec::keep_spec;
 use crate::{Error, Kind, Process, Stdio, hooks, host, rooted, rootfs};
 
-/// Where a container without `linux.cgroupsPath` is put.
-const CGROUP_PARENT: &str = "/tare";
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
@@ -56,6 +56,9 @@ impl Container {
         let record = intent(&request, &plan, &cgroup)?;
         record.write(&request.state)?;
         let mut undo = Undo { state: request.state.clone(), record, armed: true };
+        if request.state != request.bundle {
+            keep_spec(&request.spec, &request.state)?;
+        }
         mount_rootfs(&request.rootfs, &undo.record.rootfs_mounts, &plan.rootfs.path)?;
         add_home(&mut plan);
         cgroup.create()?;
@@ -64,9 +67,10 @@ impl Container {
             cgroup.delegate(uid)?;
         }
         let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-        let prepared = Prepared::new(&plan, &cgroup, stdio)?;
+        let prepared = Prepared::new(&plan, cgroup.entrance()?, stdio)?;
         prepared.streams.fit(&plan.process)?;
-        let born = give_birth(&plan, &prepared, &request, host.last_capability);
+        let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
+        let born = give_birth(&plan, &prepared, &request, fifos.as_ref());
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
         undo.record.init_process_pid = process.pid();
         undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
@@ -76,6 +80,7 @@ impl Container {
         match written.and(init) {
             Ok(init) => {
                 undo.armed = false;
+                let line = Some(line).filter(|_| request.gate == Gate::Here);
                 Ok((Self::assemble(&request, plan, undo.record.clone(), init, line), process))
             }
             Err(error) => {
@@ -87,32 +92,31 @@ impl Container {
         }
     }
 
-    fn assemble(request: &Create, plan: Plan, record: Record, init: OwnedFd, line: Line) -> Self {
-        let program = plan.process.args.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    fn assemble(request: &Create, plan: Plan, record: Record, init: OwnedFd, line: Option<Line>) -> Self {
+        let anatomy = Anatomy::of(plan, keyring(&request.id).filter(|_| !request.no_new_keyring));
         Self {
             state: request.state.clone(),
             cgroup: record.cgroup.clone(),
-            init,
+            init: Some(init),
             pid: record.init_process_pid,
+            own_namespaces: record.own_namespaces,
             record: Mutex::new(record),
-            namespaces: all_namespaces(&plan),
-            own_namespaces: plan.namespaces.new,
-            personality: plan.personality,
-            memory_policy: plan.memory_policy,
-            filter: plan.seccomp,
-            keyring: CString::new(format!("_ses.{}", request.id)).ok().filter(|_| !request.no_new_keyring),
-            process: plan.process,
-            hooks: plan.hooks,
-            annotations: plan.annotations,
-            gate: Mutex::new(Some(Gate { line, program })),
+            anatomy: OnceLock::from(anatomy),
+            gate: Mutex::new(line),
         }
     }
 }
 
 /// The plan, and what this version cannot do yet.
-fn decide(request: &Create) -> Result<Plan, Error> {
-    if request.systemd_cgroup {
-        return Err(Error::new(Kind::Unsupported, "the systemd cgroup driver is not supported yet"));
+pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
+    match request.cgroup_driver {
+        CgroupDriver::Cgroupfs => {}
+        CgroupDriver::Systemd => {
+            return Err(Error::new(Kind::Unsupported, "the systemd cgroup driver is not supported yet"));
+        }
+        CgroupDriver::Disabled => {
+            return Err(Error::new(Kind::Unsupported, "a container without a cgroup is not supported yet"));
+        }
     }
     if request.no_pivot {
         return Err(Error::new(
@@ -129,17 +133,28 @@ fn decide(request: &Create) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// The namespaces that the container does not share with this process.
-fn all_namespaces(plan: &Plan) -> u32 {
-    plan.namespaces.join.iter().fold(plan.namespaces.new, |all, (bit, _)| all | bit)
-}
-
-fn give_birth(plan: &Plan, prepared: &Prepared, request: &Create, last: u8) -> Result<(Process, Line), Error> {
-    let lowering = Lowering { id: &request.id, no_new_keyring: request.no_new_keyring, last_capability: last };
-    let script = lower::init(plan, prepared, &lowering);
+fn give_birth(
+    plan: &Plan,
+    prepared: &Prepared,
+    request: &Create,
+    fifos: Option<&Fifos>,
+) -> Result<(Process, Line), Error> {
+    let script = lower::init(plan, prepared, &lowering(request, fifos)?);
     let mut newborn = spawn(&script)?;
     raise(&mut newborn, plan, request)?;
     newborn.keep_waiting()
+}
+
+/// What the caller has chosen beside the plan.
+pub(super) fn lowering<'a>(request: &'a Create, fifos: Option<&'a Fifos>) -> Result<Lowering<'a>, Error> {
+    Ok(Lowering {
+        id: &request.id,
+        no_new_keyring: request.no_new_keyring,
+        last_capability: host::host()?.last_capability,
+        fifos,
+        preserve_fds: request.preserve_fds,
+        die_with_caller: request.die_with_caller,
+    })
 }
 
 /// What will be touched, before it is.
@@ -150,6 +165,9 @@ fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Erro
         init_process_start: 0,
         created: since_1970(SystemTime::now()),
         bundle: request.bundle.clone(),
+        rootfs: plan.rootfs.path.clone(),
+        own_namespaces: plan.namespaces.new,
+        no_new_keyring: request.no_new_keyring,
         rootfs_mounts: rootfs::targets(&request.rootfs, &plan.rootfs.path)?,
         cgroup: cgroup.clone(),
         poststop: plan.hooks.poststop.iter().map(StoredHook::new).collect(),

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
+use super::found::pidfd_of_init;
 use super::{Container, lock};
-use crate::record::{Record, StoredHook, start_time};
-use crate::{Error, ExitStatus, hooks, rootfs};
+use crate::record::{Record, StoredHook};
+use crate::spec::forget_spec;
+use crate::{Error, ExitStatus, gate, hooks, rootfs};
 
 /// What [`remove`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub fn remove(state: &Path) -> Result<Option<Removed>, Error> {
 /// Everything goes, the record last; then the poststop hooks are told.
 pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
     take_away(record)?;
+    gate::remove(state)?;
+    if state != record.bundle {
+        forget_spec(state)?;
+    }
     Record::remove(state)?;
     if record.poststop.is_empty() {
         return Ok(());
@@ -64,12 +68,9 @@ fn take_away(record: &Record) -> Result<(), Error> {
     rootfs::unmount_all(&record.rootfs_mounts)
 }
 
-/// Init may have died before it was in its cgroup, or have left it: it is known by number and start time. The pidfd is
-/// opened first and the time read after, so that a number used again cannot be killed for it.
+/// Init may have died before it was in its cgroup, or have left it.
 fn kill_init(record: &Record) {
-    let Some(pid) = Pid::from_raw(record.init_process_pid) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if start_time(record.init_process_pid) == Some(record.init_process_start) {
+    if let Some(pidfd) = pidfd_of_init(record) {
         // It may end by itself in between.
         let _ = crate::sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
     }

@@ -26,6 +26,7 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) filter: Option<&'a Filter>,
     /// The name of the session keyring to join.
     pub(crate) keyring: Option<&'a std::ffi::CStr>,
+    pub(crate) preserve_fds: u32,
     pub(crate) last_capability: u8,
 }
 
@@ -58,6 +59,8 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
         streams: joining.streams,
         terminal,
         gate: Gate::Pass,
+        preserve_fds: joining.preserve_fds,
+        die_with_caller: false,
         limits: if joining.namespaces & NEWUSER == 0 { Limits::BySelf } else { Limits::ByParent },
         last_capability: joining.last_capability,
     };

@@ -4,16 +4,19 @@
 //! installing asks for CAP_SYS_ADMIN, which is kept for exactly that long: after the filter only `capset`, the gate and
 //! `execve` have to be allowed by the profile.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::{CapabilitySets, Filter, MemoryPolicy, Process, TerminalSize};
 
 use super::point;
+use crate::gate::Fifos;
 use crate::prepare::Streams;
 use crate::script::{About, Script, numbers, strings, words};
 use crate::spawn::GATE;
 
+const PR_SET_PDEATHSIG: i32 = 1;
+const SIGKILL: u64 = 9;
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
 const PR_SET_NO_NEW_PRIVS: i32 = 38;
@@ -22,10 +25,12 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 const INHERITED_UMASK: u32 = u32::MAX;
 
 /// What the stub does when everything but executing is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// Waits for start.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Gate<'fd> {
+    /// Waits for its parent.
     Wait,
+    /// Waits for anybody, at FIFOs.
+    Fifos(&'fd Fifos),
     /// Only says so.
     Pass,
 }
@@ -64,7 +69,10 @@ pub(super) struct Ending<'a, 'fd> {
     pub(super) streams: &'fd Streams,
     /// The terminal's peer, where there is one.
     pub(super) terminal: Option<Fd>,
-    pub(super) gate: Gate,
+    pub(super) gate: Gate<'fd>,
+    /// How many descriptors from 3 on stay open.
+    pub(super) preserve_fds: u32,
+    pub(super) die_with_caller: bool,
     pub(super) limits: Limits,
     /// The highest capability the kernel knows.
     pub(super) last_capability: u8,
@@ -80,10 +88,15 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     identity(script, process, last);
     let admin = if filter.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
     privileges(script, process, admin, last);
+    if ending.die_with_caller {
+        // Not earlier: becoming another user clears it (prctl(2)).
+        script.what("ask to be killed with the runtime");
+        script.push(Op::Prctl { option: PR_SET_PDEATHSIG, value: SIGKILL });
+    }
     script.about(About::Finding(process.args.first().map_or_else(String::new, |name| lossy(name))));
     let candidates = strings(process.candidates.iter().map(|path| &**path));
     script.push(Op::Find { candidates: Strings(&candidates) });
-    close(script);
+    close(script, gate, ending.preserve_fds);
     if admin == 0 {
         pass(script, gate);
         install(script, filter);
@@ -227,19 +240,31 @@ fn final_capabilities(script: &mut Script<'_>, sets: CapabilitySets) {
     }
 }
 
-fn pass(script: &mut Script<'_>, gate: Gate) {
+fn pass(script: &mut Script<'_>, gate: Gate<'_>) {
     script.what("wait for start");
     script.push(match gate {
         Gate::Wait => Op::Sync { point: GATE },
+        Gate::Fifos(fifos) => Op::Gate { point: GATE, word: number(&fifos.word), answer: number(&fifos.answer) },
         Gate::Pass => Op::Report { point: GATE },
     });
 }
 
+/// A descriptor that is inherited: the child has it at the same number.
+fn number(fd: &OwnedFd) -> Fd {
+    Fd(fd.as_raw_fd())
+}
+
 /// Everything but the streams and the control socket is closed for good before the gate: a created container holds
 /// nothing of the host, and execve finds nothing to go through (CVE-2024-21626).
-fn close(script: &mut Script<'_>) {
+fn close<'fd>(script: &mut Script<'fd>, gate: Gate<'fd>, preserve_fds: u32) {
     script.what("close descriptors");
-    script.push(Op::CloseFrom { first: 3 });
+    let keep = match gate {
+        Gate::Fifos(fifos) => {
+            [&fifos.word, &fifos.answer].map(|fd| script.inherit(fd.as_fd()).0.cast_unsigned()).to_vec()
+        }
+        Gate::Wait | Gate::Pass => Vec::new(),
+    };
+    script.push(Op::CloseFrom { first: 3 + preserve_fds, keep: Numbers(&numbers(&keep)) });
 }
 
 fn install(script: &mut Script<'_>, filter: Option<&Filter>) {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use tare_init::script::{Fd, Op, Strings};
+use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::Hook;
 
 use super::init::NEWUSER;
@@ -40,7 +40,7 @@ pub(crate) fn hook<'fd>(
     script.about(About::Finding(name.clone()));
     script.push(Op::Find { candidates: Strings(hook.path.as_bytes_with_nul()) });
     script.push(Op::Report { point: GATE });
-    script.push(Op::CloseFrom { first: 3 });
+    script.push(Op::CloseFrom { first: 3, keep: Numbers(&[]) });
     script.about(About::Executing(name));
     let arguments = strings(hook.args.iter().map(|text| &**text));
     let environment = strings(hook.env.iter().map(|text| &**text));

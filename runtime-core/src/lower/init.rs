@@ -8,6 +8,7 @@ use tare_plan::{Namespaces, Plan, Propagation};
 use super::finish::{Ending, Gate, Limits, finish};
 use super::mounts::Trees;
 use super::{begin, give_birth, mounts, point};
+use crate::gate::Fifos;
 use crate::prepare::Prepared;
 use crate::script::Script;
 
@@ -25,6 +26,12 @@ pub(crate) struct Lowering<'a> {
     pub(crate) id: &'a str,
     pub(crate) no_new_keyring: bool,
     pub(crate) last_capability: u8,
+    /// Where init waits for whoever starts it; without, for this process.
+    pub(crate) fifos: Option<&'a Fifos>,
+    /// How many descriptors from 3 on stay open.
+    pub(crate) preserve_fds: u32,
+    /// Init ends with the thread that makes it.
+    pub(crate) die_with_caller: bool,
 }
 
 /// Does it have a user namespace, new or joined?
@@ -33,7 +40,7 @@ pub(crate) fn has_user(namespaces: &Namespaces) -> bool {
 }
 
 /// The script of init.
-pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'_>) -> Script<'fd> {
+pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'fd>) -> Script<'fd> {
     let mut script = Script::new();
     begin(&mut script, &plan.process);
     if let Some(persona) = plan.personality {
@@ -65,7 +72,9 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         memory_policy: plan.memory_policy.as_ref(),
         streams: &prepared.streams,
         terminal,
-        gate: Gate::Wait,
+        gate: lowering.fifos.map_or(Gate::Wait, Gate::Fifos),
+        preserve_fds: lowering.preserve_fds,
+        die_with_caller: lowering.die_with_caller,
         limits: if has_user(&plan.namespaces) { Limits::ByParent } else { Limits::BySelf },
         last_capability: lowering.last_capability,
     };

@@ -59,7 +59,14 @@ fn init_text(config: &str) -> String {
         entrance: entrance(),
         streams: if plan.process.terminal.is_some() { Streams::Terminal } else { streams() },
     };
-    let lowering = Lowering { id: "golden", no_new_keyring: false, last_capability: 40 };
+    let lowering = Lowering {
+        id: "golden",
+        no_new_keyring: false,
+        last_capability: 40,
+        fifos: None,
+        preserve_fds: 0,
+        die_with_caller: false,
+    };
     init(&plan, &prepared, &lowering).to_text()
 }
 
@@ -91,6 +98,7 @@ fn an_exec_joins_before_it_becomes_the_user() {
         memory_policy: plan.memory_policy.as_ref(),
         filter: None,
         keyring: Some(c"_ses.golden"),
+        preserve_fds: 0,
         last_capability: 40,
     };
     check("exec.ops", &exec(&plan.process, &joining).to_text());

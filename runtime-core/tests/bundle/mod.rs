@@ -36,17 +36,8 @@ impl Bundle {
     }
 
     pub(crate) fn create(&self, config: &Value, stdio: Stdio) -> Result<(Container, Process), Error> {
-        Container::create(Create {
-            id: self.id().to_owned(),
-            bundle: self.0.clone(),
-            spec: serde_json::from_value(config.clone()).unwrap(),
-            state: self.0.clone(),
-            rootfs: vec![],
-            stdio,
-            no_pivot: false,
-            no_new_keyring: false,
-            systemd_cgroup: false,
-        })
+        let spec = serde_json::from_value(config.clone()).unwrap();
+        Container::create(Create::new(self.id(), self.0.clone(), spec, self.0.clone(), stdio))
     }
 
     /// Runs it to its end: how it ended, and what it said.

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use super::mounts::{c_string, target};
 use super::{AtStep, Done, Failure};
-use crate::script::make;
+use crate::script::{Numbers, make};
 use crate::sys::{self, Errno, flag};
 
 /// A device node as it shall be.
@@ -50,13 +50,19 @@ pub(super) fn own_stdio(uid: u32) -> Done {
     Ok(())
 }
 
-/// Closes all descriptors from `first` on, except the control socket, which closes itself on exec.
-pub(super) fn close_from(first: u32, line: i32) -> Done {
-    let line = line.cast_unsigned();
-    if line > first {
-        sys::close_range(first, line - 1)?;
+/// Closes all descriptors from `first` on, except the control socket and those to keep, which close themselves on exec.
+pub(super) fn close_from(first: u32, line: i32, keep: Numbers<'_>) -> Done {
+    let mut from = first;
+    loop {
+        let kept = keep.iter().chain([line.cast_unsigned()]);
+        let Some(next) = kept.filter(|fd| *fd >= from).min() else { break };
+        if next > from {
+            sys::close_range(from, next - 1)?;
+        }
+        sys::set_close_on_exec(next.cast_signed(), 1)?;
+        from = next + 1;
     }
-    Ok(sys::close_range(first.max(line + 1), u32::MAX)?)
+    Ok(sys::close_range(from, u32::MAX)?)
 }
 
 /// A new terminal of the devpts at `path`. SECURITY: the multiplexer must be devpts's own, by file system, inode and

@@ -114,7 +114,7 @@ pub fn run(script: Script<'_>) -> ! {
         if let Err(Failure { errno, step }) = done {
             let failed = Record { kind: record::FAILED, op: interpreter.op, value: errno.0, detail: step };
             // Nobody is left to be told when this fails too.
-            let _ = sys::write_all(script.line, &failed.to_bytes());
+            let _ = sys::write_all(interpreter.line, &failed.to_bytes());
             sys::exit(1);
         }
         interpreter.op += 1;
@@ -154,6 +154,7 @@ impl<'a> Interpreter<'a> {
             Op::Loopback {} => mounts::loopback(),
             Op::Fork { kinds, cgroup } => self.fork(kinds, cgroup),
             Op::Sync { point } => self.sync(point),
+            Op::Gate { point, word, answer } => self.gate(point, word, answer),
             Op::Report { point } => self.report(point),
             Op::Send { fd, tag } => self.send(fd, tag),
             Op::Find { candidates } => self.find(candidates),
@@ -173,7 +174,7 @@ impl<'a> Interpreter<'a> {
             Op::Close { fd } => Ok(sys::close(self.fd(fd))?),
             Op::Dup { from, to } => Ok(sys::dup_onto(self.fd(from), to)?),
             Op::OwnStdio { uid } => files::own_stdio(uid),
-            Op::CloseFrom { first } => files::close_from(first, self.line),
+            Op::CloseFrom { first, keep } => files::close_from(first, self.line, keep),
             Op::Terminal { root, path, master, peer } => {
                 let (master_fd, peer_fd) = files::terminal(self.fd(root), path)?;
                 self.keep(master, master_fd)?;

@@ -12,7 +12,15 @@ impl Interpreter<'_> {
     /// Says "I am at this point" and waits.
     pub(super) fn sync(&self, point: u32) -> Done {
         sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
-        self.wait()
+        self.wait(self.line)
+    }
+
+    /// Says "I am at this point" to whoever made the container, and waits for whoever starts it. Only `read` and `write`
+    /// are asked of the container's system call filter here.
+    pub(super) fn gate(&mut self, point: u32, word: Fd, answer: Fd) -> Done {
+        sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
+        self.line = self.fd(answer);
+        self.wait(self.fd(word))
     }
 
     /// Says "I am past this point".
@@ -30,16 +38,16 @@ impl Interpreter<'_> {
         let cgroup = if cgroup == Fd::NONE { None } else { Some(self.fd(cgroup)) };
         let (pid, pidfd) = sys::fork_beside(kinds, cgroup)?;
         if pid == 0 {
-            return self.wait();
+            return self.wait(self.line);
         }
         let told = sys::send_fd(self.line, &self.record(record::FORKED, pid), pidfd);
         sys::exit(i32::from(told.is_err()))
     }
 
     /// Waits for the word to go on. The parent closing its end is the order to leave.
-    fn wait(&self) -> Done {
+    fn wait(&self, from: i32) -> Done {
         let mut word = [0; 16];
-        if sys::read(self.line, &mut word)? == 0 {
+        if sys::read(from, &mut word)? == 0 {
             sys::exit(1);
         }
         Ok(())

@@ -1,0 +1,75 @@
+//! What a later process of a container must share with its first one. It follows from the specification alone, so that
+//! it can be planned again for a container that another process has made.
+
+use std::ffi::CString;
+
+use tare_plan::{Choices, Filter, Hooks, MemoryPolicy, Plan};
+
+use super::{CGROUP_PARENT, Container, lock};
+use crate::{Error, host, oci};
+
+/// The parts of a container's plan that matter after its birth.
+#[derive(Debug)]
+pub(super) struct Anatomy {
+    /// The namespaces that it does not share with this process, as `CLONE_NEW*` bits.
+    pub(super) namespaces: u32,
+    pub(super) personality: Option<u32>,
+    pub(super) memory_policy: Option<MemoryPolicy>,
+    pub(super) filter: Option<Filter>,
+    pub(super) keyring: Option<CString>,
+    pub(super) hooks: Hooks,
+    /// Init's own plan, which the hooks inside the container share.
+    pub(super) process: tare_plan::Process,
+}
+
+impl Anatomy {
+    pub(super) fn of(plan: Plan, keyring: Option<CString>) -> Self {
+        Self {
+            namespaces: all_namespaces(&plan),
+            personality: plan.personality,
+            memory_policy: plan.memory_policy,
+            filter: plan.seccomp,
+            keyring,
+            hooks: plan.hooks,
+            process: plan.process,
+        }
+    }
+}
+
+/// The name of the session keyring of the container `id`.
+pub(super) fn keyring(id: &str) -> Option<CString> {
+    CString::new(format!("_ses.{id}")).ok()
+}
+
+/// The namespaces that the container does not share with this process.
+pub(super) fn all_namespaces(plan: &Plan) -> u32 {
+    plan.namespaces.join.iter().fold(plan.namespaces.new, |all, (bit, _)| all | bit)
+}
+
+impl Container {
+    pub(super) fn anatomy(&self) -> Result<&Anatomy, Error> {
+        if let Some(anatomy) = self.anatomy.get() {
+            return Ok(anatomy);
+        }
+        let spec = self.spec()?;
+        let record = lock(&self.record);
+        let choices = Choices {
+            id: record.id.clone(),
+            bundle: record.bundle.clone(),
+            default_cgroup_parent: CGROUP_PARENT.into(),
+        };
+        let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
+        drop(record);
+        let plan = tare_plan::container(&spec, &choices, host::host()?)?;
+        // Two threads that plan at once plan the same.
+        Ok(self.anatomy.get_or_init(|| Anatomy::of(plan, keyring)))
+    }
+
+    /// The container's specification: its own copy, not what the bundle may have become.
+    ///
+    /// # Errors
+    /// The copy cannot be read.
+    pub fn spec(&self) -> Result<oci::Spec, Error> {
+        crate::read_spec(&self.state)
+    }
+}
