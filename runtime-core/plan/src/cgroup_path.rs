@@ -34,8 +34,12 @@ mod tests {
 
     #[test]
     fn a_cgroup_stays_below_the_hierarchy() {
-        let choices =
-            Choices { id: "c1".to_owned(), bundle: PathBuf::from("/b"), default_cgroup_parent: PathBuf::from("/tare") };
+        let choices = Choices {
+            id: "c1".to_owned(),
+            bundle: PathBuf::from("/b"),
+            default_cgroup_parent: PathBuf::from("/tare"),
+            systemd: None,
+        };
         let table = [
             (None, Some("/tare/c1")),
             (Some(""), Some("/tare/c1")),

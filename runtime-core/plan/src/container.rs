@@ -9,7 +9,7 @@ use crate::process::{Module, label};
 use crate::resources::{self, Resources};
 use crate::{
     Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
-    hooks, memory_policy, mounts, namespaces, process, seccomp, sysctl,
+    hooks, memory_policy, mounts, namespaces, process, seccomp, sysctl, systemd,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -21,7 +21,15 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("linux", "is missing"))?;
     unsupported(linux)?;
     let namespaces = namespaces::plan(linux)?;
-    let path = cgroup_path::plan(linux.cgroups_path().as_deref(), choices)?;
+    let listed = linux.cgroups_path().as_deref();
+    let unit = choices.systemd.as_ref().map(|manager| place(listed, choices, host, manager)).transpose()?;
+    let path = match &unit {
+        Some(unit) => unit.path.clone(),
+        None => cgroup_path::plan(listed, choices)?,
+    };
+    let (limits, annotations) = (limits(linux, host)?, annotations(spec)?);
+    let scope = unit.zip(choices.systemd.as_ref());
+    let scope = scope.map(|(unit, manager)| systemd::scope(&unit, &choices.id, &limits, &annotations, manager.version));
     let mount_label = label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?;
     let around = Surroundings {
         bundle: &choices.bundle,
@@ -47,15 +55,25 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         domainname: uts_name("domainname", domainname, &namespaces)?,
         personality: personality(linux)?,
         memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
-        cgroup: Cgroup { path, resources: limits(linux, host)? },
+        cgroup: Cgroup { path, resources: limits, scope: scope.transpose()? },
         seccomp: linux.seccomp().as_ref().map(seccomp::plan).transpose()?,
         // execCPUAffinity is, as its name says, for those that join.
         process: Process { initial_affinity: Vec::new(), affinity: Vec::new(), ..process(first, "process", host)? },
         hooks: hooks::plan(spec.hooks().as_ref())?,
         mount_label,
-        annotations: annotations(spec)?,
+        annotations,
         namespaces,
     })
+}
+
+fn place(
+    listed: Option<&std::path::Path>,
+    choices: &Choices,
+    host: &Host,
+    manager: &systemd::Manager,
+) -> Result<systemd::Place, Refusal> {
+    let listed = listed.map(|path| path.to_str().ok_or_else(|| Refusal::new("linux.cgroupsPath", "is not UTF-8")));
+    systemd::place(listed.transpose()?, &choices.id, host, manager)
 }
 
 /// Every 1.x is understood: what a later one adds and is not known here is optional by the specification's own rule.

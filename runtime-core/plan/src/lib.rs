@@ -27,6 +27,7 @@ mod text;
 
 pub mod resources;
 pub mod seccomp;
+pub mod systemd;
 
 pub use capabilities::capability_names;
 pub use container::container;

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use crate::resources::Resources;
+use crate::systemd::{Manager, Scope};
 
 /// What the planner must know of the machine. Filled once by `runtime_core::host`; plans made for equal hosts are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,6 +266,8 @@ pub struct Cgroup {
     pub path: PathBuf,
     /// The limits, as writes.
     pub resources: Resources,
+    /// The unit of systemd that it is, where systemd manages it.
+    pub scope: Option<Scope>,
 }
 
 /// The NUMA policy of every process of the container.
@@ -405,4 +408,7 @@ pub struct Choices {
     pub bundle: PathBuf,
     /// The cgroup parent used when `linux.cgroupsPath` is absent, `/tare`: the container's is `<parent>/<id>`.
     pub default_cgroup_parent: PathBuf,
+    /// The service manager that makes the container's cgroup, if one does; `linux.cgroupsPath` is then
+    /// `slice:prefix:name`.
+    pub systemd: Option<Manager>,
 }

@@ -52,6 +52,12 @@ impl Display for Plan {
 impl Plan {
     fn cgroup_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
         line(f, "cgroup", Shown::path(&self.cgroup.path))?;
+        if let Some(scope) = &self.cgroup.scope {
+            line(f, "unit", Shown(scope.name.as_bytes()))?;
+            for property in &scope.properties {
+                line(f, "property", format_args!("{} {:?}", property.name, property.value))?;
+            }
+        }
         for write in &self.cgroup.resources.writes {
             line(f, "limit", format_args!("{} {}", Shown(write.file.as_bytes()), Shown(write.value.as_bytes())))?;
         }

@@ -40,6 +40,7 @@ fn planned(path: &Path, host: &Host) -> Result<String, Box<dyn Error>> {
         id: "c1".to_owned(),
         bundle: PathBuf::from("/run/bundle"),
         default_cgroup_parent: PathBuf::from("/tare"),
+        systemd: None,
     };
     Ok(container(&spec, &choices, host)?.to_string())
 }

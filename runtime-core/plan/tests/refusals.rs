@@ -37,6 +37,7 @@ fn planned_on(pointer: &str, value: &str, host: &Host) -> Result<Plan, Box<dyn E
         id: "c1".to_owned(),
         bundle: PathBuf::from("/run/bundle"),
         default_cgroup_parent: PathBuf::from("/tare"),
+        systemd: None,
     };
     Ok(container(&serde_json::from_value(spec)?, &choices, host)?)
 }

@@ -57,6 +57,7 @@ impl Container {
             id: record.id.clone(),
             bundle: record.bundle.clone(),
             default_cgroup_parent: CGROUP_PARENT.into(),
+            systemd: None,
         };
         let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
         drop(record);

@@ -124,8 +124,12 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
             "no_pivot_root is not supported: it leaves the host's root in reach",
         ));
     }
-    let choices =
-        Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent: CGROUP_PARENT.into() };
+    let choices = Choices {
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        default_cgroup_parent: CGROUP_PARENT.into(),
+        systemd: None,
+    };
     let plan = tare_plan::container(&request.spec, &choices, host::host()?)?;
     if plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some()) {
         return Err(Error::new(Kind::Unsupported, "seccomp notify is not supported yet"));

@@ -43,7 +43,8 @@ fn host() -> Host {
 
 fn plan(config: &str) -> Plan {
     let spec: oci::Spec = serde_json::from_str(config).unwrap();
-    let choices = Choices { id: "golden".into(), bundle: "/bundle".into(), default_cgroup_parent: "/tare".into() };
+    let choices =
+        Choices { id: "golden".into(), bundle: "/bundle".into(), default_cgroup_parent: "/tare".into(), systemd: None };
     tare_plan::container(&spec, &choices, &host()).unwrap()
 }
 
