@@ -27,6 +27,7 @@ use crate::{Error, Kind};
 
 pub use freeze::State;
 pub use layout::layout;
+pub(crate) use layout::parent;
 pub use oom::OomWatch;
 pub use stats::Stats;
 
@@ -86,6 +87,15 @@ impl Cgroup {
                 unified: unified.as_deref().map(|mountpoint| place(mountpoint, &[])),
             },
         })
+    }
+
+    /// No cgroup: the container stays in the one of whoever makes it.
+    pub(crate) fn none() -> Self {
+        Self { legacy: Vec::new(), unified: None }
+    }
+
+    fn is_none(&self) -> bool {
+        self.legacy.is_empty() && self.unified.is_none()
     }
 
     /// Every directory of the container, the version 2 one last.

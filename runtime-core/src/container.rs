@@ -5,6 +5,7 @@ mod create;
 mod dry_run;
 mod end;
 mod found;
+mod maps;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -26,9 +27,6 @@ use anatomy::Anatomy;
 pub use dry_run::{Step, dry_run};
 pub use end::{Removed, remove};
 pub use found::{About, Status};
-
-/// Where a container without `linux.cgroupsPath` is put.
-const CGROUP_PARENT: &str = "/tare";
 
 /// What [`Container::create`] is asked for.
 #[derive(Debug)]
@@ -217,7 +215,8 @@ impl Container {
     /// As [`Container::create`].
     pub fn exec(&self, request: Exec) -> Result<Process, Error> {
         let host = host::host()?;
-        let mut process = tare_plan::process(&request.process, "process", host)?;
+        let groups = self.anatomy()?.groups;
+        let mut process = tare_plan::process(&request.process, "process", groups, host)?;
         if tare_plan::needs_home(&process) {
             let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
             if !self.init_is_alive() {

@@ -19,13 +19,17 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
         let what = format!("tare needs Linux {major}.{minor} or newer; this is {}", release.trim());
         return Err(Error::new(Kind::Unsupported, what));
     }
+    let in_user_namespace = in_user_namespace()?;
     let found = Host {
         cgroups: cgroup::layout()?,
         last_capability: last_capability()?,
         euid: rustix::process::geteuid().as_raw(),
+        egid: rustix::process::getegid().as_raw(),
+        // Nothing denies it in the initial user namespace.
+        setgroups_denied: in_user_namespace && read("/proc/self/setgroups")?.trim() == "deny",
         apparmor: first_byte("/sys/module/apparmor/parameters/enabled") == Some(b'Y'),
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-        in_user_namespace: in_user_namespace()?,
+        in_user_namespace,
     };
     Ok(HOST.get_or_init(|| found))
 }

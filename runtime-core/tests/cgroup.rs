@@ -76,7 +76,16 @@ impl Scratch {
 }
 
 fn host(cgroups: CgroupLayout) -> Host {
-    Host { cgroups, last_capability: 40, euid: 0, apparmor: false, selinux: false, in_user_namespace: false }
+    Host {
+        cgroups,
+        last_capability: 40,
+        euid: 0,
+        egid: 0,
+        setgroups_denied: false,
+        apparmor: false,
+        selinux: false,
+        in_user_namespace: false,
+    }
 }
 
 fn limits(json: &str, layout: &CgroupLayout) -> resources::Resources {

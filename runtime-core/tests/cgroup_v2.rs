@@ -43,6 +43,8 @@ impl Stage {
             cgroups: self.layout(),
             last_capability: 40,
             euid: 0,
+            egid: 0,
+            setgroups_denied: false,
             apparmor: false,
             selinux: false,
             in_user_namespace: false,

@@ -303,8 +303,10 @@ ops! {
     76 Chdir { path: &'a CStr, later: u32 }
     /// `seccomp(2)`; with `SECCOMP_FILTER_FLAG_NEW_LISTENER` the listener goes into the slot.
     77 Seccomp { flags: u32, program: &'a [u8], into: Slot }
-    /// Reads ids and groups back; a difference is `EPERM`.
-    78 VerifyIds { uid: u32, gid: u32, groups: Numbers<'a> }
+    /// Reads the ids back; a difference is `EPERM`.
+    78 VerifyIds { uid: u32, gid: u32 }
+    /// Reads the supplementary groups back; a difference is `EPERM`.
+    80 VerifyGroups { groups: Numbers<'a> }
     /// Reads capabilities and no_new_privs back; a difference is `EPERM`.
     79 VerifyPrivileges { effective: u64, permitted: u64, inheritable: u64, bounding: u64, last: u32, no_new_privileges: u32 }
 

@@ -103,6 +103,8 @@ mod tests {
             cgroups: crate::CgroupLayout::Legacy { hierarchies: Vec::new(), unified: None },
             last_capability,
             euid: 0,
+            egid: 0,
+            setgroups_denied: false,
             apparmor: false,
             selinux: false,
             in_user_namespace: false,

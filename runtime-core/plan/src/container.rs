@@ -20,7 +20,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     version(spec.version())?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("linux", "is missing"))?;
     unsupported(linux)?;
-    let namespaces = namespaces::plan(linux)?;
+    let namespaces = namespaces::plan(linux, host)?;
     let listed = linux.cgroups_path().as_deref();
     let unit = choices.systemd.as_ref().map(|manager| place(listed, choices, host, manager)).transpose()?;
     let path = match &unit {
@@ -58,7 +58,11 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         cgroup: Cgroup { path, resources: limits, scope: scope.transpose()? },
         seccomp: linux.seccomp().as_ref().map(seccomp::plan).transpose()?,
         // execCPUAffinity is, as its name says, for those that join.
-        process: Process { initial_affinity: Vec::new(), affinity: Vec::new(), ..process(first, "process", host)? },
+        process: Process {
+            initial_affinity: Vec::new(),
+            affinity: Vec::new(),
+            ..process(first, "process", namespaces.groups(host), host)?
+        },
         hooks: hooks::plan(spec.hooks().as_ref())?,
         mount_label,
         annotations,

@@ -59,11 +59,13 @@ mod tests {
                 cgroups: crate::CgroupLayout::Legacy { hierarchies: Vec::new(), unified: None },
                 last_capability: 40,
                 euid: 0,
+                egid: 0,
+                setgroups_denied: false,
                 apparmor: false,
                 selinux: false,
                 in_user_namespace: false,
             };
-            crate::process(&serde_json::from_value(listed).unwrap(), "process", &host).unwrap()
+            crate::process(&serde_json::from_value(listed).unwrap(), "process", crate::Groups::Set, &host).unwrap()
         };
         let table: [(&[&str], &[u8], &str); 5] = [
             (&["A=1"], PASSWD, "A=1 HOME=/first"),

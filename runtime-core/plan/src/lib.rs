@@ -35,5 +35,6 @@ pub use home::{needs_home, with_home};
 pub use memory_policy::{memory_policy_flags, memory_policy_modes};
 pub use model::*;
 pub use mount_options::names as mount_options;
+pub use namespaces::Groups;
 pub use process::process;
 pub use refusal::Refusal;

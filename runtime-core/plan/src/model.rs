@@ -18,6 +18,10 @@ pub struct Host {
     pub last_capability: u8,
     /// The runtime's effective user id; 0 for a rootful runtime.
     pub euid: u32,
+    /// Its effective group id.
+    pub egid: u32,
+    /// `setgroups(2)` is refused in the runtime's own user namespace (`/proc/self/setgroups`).
+    pub setgroups_denied: bool,
     /// AppArmor is enabled (`/sys/module/apparmor/parameters/enabled` is `Y`).
     pub apparmor: bool,
     /// SELinux is enabled (selinuxfs is mounted).
@@ -124,8 +128,23 @@ pub struct Namespaces {
     pub uid_map: Vec<IdRange>,
     /// `/proc/PID/gid_map` lines of a new user namespace.
     pub gid_map: Vec<IdRange>,
+    /// Who may write them.
+    pub mapper: Mapper,
     /// Clock offsets of a new time namespace: `monotonic`/`boottime`, seconds, nanoseconds.
     pub time_offsets: Vec<(CString, i64, u32)>,
+}
+
+/// Who writes the id maps of a new user namespace (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mapper {
+    /// The runtime, which has the privileges.
+    #[default]
+    Runtime,
+    /// The runtime without privileges, its own user and group and nobody else: allowed to everybody who gives up
+    /// `setgroups(2)` for it.
+    Owner,
+    /// `newuidmap` and `newgidmap`, which know what /etc/subuid and /etc/subgid grant.
+    Tools,
 }
 
 /// One line of an id map.
@@ -343,8 +362,8 @@ pub struct User {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups, exactly these.
-    pub groups: Vec<u32>,
+    /// Supplementary groups, exactly these; `None`: as they are, because `setgroups(2)` is denied.
+    pub groups: Option<Vec<u32>>,
     /// `None`: unchanged, as the specification says (runc and crun force 0022).
     pub umask: Option<u32>,
 }

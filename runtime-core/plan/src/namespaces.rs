@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use crate::inside_path::c_string;
-use crate::{IdRange, Namespaces, Refusal};
+use crate::{Host, IdRange, Mapper, Namespaces, Refusal};
 
 /// A kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,15 @@ pub(crate) const KINDS: [(Kind, u32, &str); 8] = [
     (Kind::Time, 0x0000_0080, "time"),
 ];
 
+/// What a process does about its supplementary groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// It has those of its specification.
+    Set,
+    /// It keeps what it has; asking for others is an error.
+    Kept,
+}
+
 /// The kernel takes this many lines in an id map (`UID_GID_MAP_MAX_EXTENTS`).
 const MAX_RANGES: usize = 340;
 
@@ -53,9 +62,14 @@ impl Namespaces {
     pub(crate) fn makes(&self, kind: Kind) -> bool {
         self.new & kind.bit() != 0
     }
+
+    /// Processes of the container may change their supplementary groups.
+    pub(crate) fn groups(&self, host: &Host) -> Groups {
+        if host.setgroups_denied || self.mapper == Mapper::Owner { Groups::Kept } else { Groups::Set }
+    }
 }
 
-pub(crate) fn plan(linux: &Linux) -> Result<Namespaces, Refusal> {
+pub(crate) fn plan(linux: &Linux, host: &Host) -> Result<Namespaces, Refusal> {
     let mut new = 0;
     let mut join: Vec<(u32, PathBuf)> = Vec::new();
     for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
@@ -75,6 +89,7 @@ pub(crate) fn plan(linux: &Linux) -> Result<Namespaces, Refusal> {
     }
     spaces.uid_map = id_map("linux.uidMappings", linux.uid_mappings().as_deref(), &spaces)?;
     spaces.gid_map = id_map("linux.gidMappings", linux.gid_mappings().as_deref(), &spaces)?;
+    spaces.mapper = mapper(&spaces, host);
     spaces.time_offsets = time_offsets(linux, &spaces)?;
     Ok(spaces)
 }
@@ -117,6 +132,17 @@ fn id_map(field: &str, listed: Option<&[LinuxIdMapping]>, spaces: &Namespaces) -
         return Err(Refusal::new(field, format!("the kernel takes at most {MAX_RANGES} mappings")));
     }
     listed.iter().enumerate().map(|(index, one)| id_range(&format!("{field}[{index}]"), one)).collect()
+}
+
+fn mapper(spaces: &Namespaces, host: &Host) -> Mapper {
+    let own = |map: &[IdRange], id: u32| matches!(map, [IdRange { outside, count: 1, .. }] if *outside == id);
+    if host.euid == 0 || !spaces.makes(Kind::User) {
+        Mapper::Runtime
+    } else if own(&spaces.uid_map, host.euid) && own(&spaces.gid_map, host.egid) {
+        Mapper::Owner
+    } else {
+        Mapper::Tools
+    }
 }
 
 fn id_range(field: &str, listed: &LinuxIdMapping) -> Result<IdRange, Refusal> {

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime as oci;
 
 use crate::inside_path::{c_string, inside};
+use crate::namespaces::Groups;
 use crate::{Host, Process, Refusal, TerminalSize, User, capabilities, scheduling};
 
 /// `(uid_t)-1`. To setresuid(2) it means "unchanged", so a process that asked for it would stay root.
@@ -15,7 +16,7 @@ const NO_ID: u32 = u32::MAX;
 ///
 /// # Errors
 /// The first thing in it that cannot be honoured.
-pub fn process(process: &oci::Process, field: &str, host: &Host) -> Result<Process, Refusal> {
+pub fn process(process: &oci::Process, field: &str, groups: Groups, host: &Host) -> Result<Process, Refusal> {
     let at = |name: &str| format!("{field}.{name}");
     let args = args(&at("args"), process)?;
     let env = environment(&at("env"), process.env().as_deref().unwrap_or_default())?;
@@ -25,7 +26,7 @@ pub fn process(process: &oci::Process, field: &str, host: &Host) -> Result<Proce
         env,
         cwd: cwd(&at("cwd"), process)?,
         terminal: terminal(&at("consoleSize"), process)?,
-        user: user(&at("user"), process.user())?,
+        user: user(&at("user"), process.user(), groups)?,
         capabilities: capabilities::plan(&at("capabilities"), process.capabilities().as_ref(), host)?,
         rlimits: rlimits(&at("rlimits"), process.rlimits().as_deref().unwrap_or_default())?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -110,11 +111,14 @@ fn terminal(field: &str, process: &oci::Process) -> Result<Option<TerminalSize>,
     Ok(Some(TerminalSize { width: side(size.width())?, height: side(size.height())? }))
 }
 
-fn user(field: &str, user: &oci::User) -> Result<User, Refusal> {
+fn user(field: &str, user: &oci::User, may: Groups) -> Result<User, Refusal> {
     let id = |name: &str, id: u32| {
         if id == NO_ID { Err(Refusal::new(format!("{field}.{name}"), "4294967295 is not an id")) } else { Ok(id) }
     };
     let groups = user.additional_gids().iter().flatten();
+    if may == Groups::Kept && groups.clone().next().is_some() {
+        return Err(Refusal::new(format!("{field}.additionalGids"), "cannot be set: setgroups is denied here"));
+    }
     let umask = match user.umask() {
         Some(mask) if mask > 0o777 => {
             return Err(Refusal::new(format!("{field}.umask"), format!("{mask:#o} is more than 0o777")));
@@ -124,7 +128,10 @@ fn user(field: &str, user: &oci::User) -> Result<User, Refusal> {
     Ok(User {
         uid: id("uid", user.uid())?,
         gid: id("gid", user.gid())?,
-        groups: groups.map(|gid| id("additionalGids", *gid)).collect::<Result<_, _>>()?,
+        groups: match may {
+            Groups::Set => Some(groups.map(|gid| id("additionalGids", *gid)).collect::<Result<_, _>>()?),
+            Groups::Kept => None,
+        },
         umask,
     })
 }
@@ -252,7 +259,7 @@ mod tests {
                     member => format!("{{\"{member}\":{id}}}"),
                 };
                 let listed: oci::User = serde_json::from_str(&text).unwrap();
-                let planned = user("user", &listed);
+                let planned = user("user", &listed, Groups::Set);
                 assert_eq!(planned.is_ok(), id != u32::MAX, "{text}");
             }
         }

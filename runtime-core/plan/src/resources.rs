@@ -66,15 +66,15 @@ pub enum Absent {
 }
 
 /// The limits of a new container. Its devices are always ruled: what the specification does not allow is denied, beside
-/// the handful that every container may use; only inside a user namespace, where the kernel refuses device rules, are
-/// there none.
+/// the handful that every container may use; only inside a user namespace or without
+/// root's privileges, where the kernel refuses device rules, are there none.
 ///
 /// # Errors
 /// A field that this host or its cgroup version cannot honour, or that makes no sense.
 pub fn plan(resources: &LinuxResources, host: &Host) -> Result<Resources, Refusal> {
     let mut list = List::new(&host.cgroups, Verb::Create);
     let mut device_program = None;
-    if !host.in_user_namespace {
+    if !host.in_user_namespace && host.euid == 0 {
         let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
         if list.unified() {
             device_program = Some(device_program::assemble(&rules));

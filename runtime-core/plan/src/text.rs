@@ -244,8 +244,8 @@ impl Display for InsidePath {
 impl Display for User {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.uid, self.gid)?;
-        if !self.groups.is_empty() {
-            write!(f, " groups {}", list(&self.groups))?;
+        if let Some(groups) = self.groups.as_deref().filter(|groups| !groups.is_empty()) {
+            write!(f, " groups {}", list(groups))?;
         }
         match self.umask {
             Some(umask) => write!(f, " umask {umask:04o}"),

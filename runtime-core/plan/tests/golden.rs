@@ -8,7 +8,16 @@ use std::path::{Path, PathBuf};
 use tare_plan::{CgroupLayout, Choices, Hierarchy, Host, container};
 
 fn host(cgroups: CgroupLayout) -> Host {
-    Host { cgroups, last_capability: 40, euid: 0, apparmor: false, selinux: false, in_user_namespace: false }
+    Host {
+        cgroups,
+        last_capability: 40,
+        euid: 0,
+        egid: 0,
+        setgroups_denied: false,
+        apparmor: false,
+        selinux: false,
+        in_user_namespace: false,
+    }
 }
 
 fn version_2() -> Host {

@@ -12,6 +12,8 @@ fn host() -> Host {
         cgroups: CgroupLayout::Unified { mountpoint: PathBuf::from("/sys/fs/cgroup"), controllers: Vec::new() },
         last_capability: 40,
         euid: 0,
+        egid: 0,
+        setgroups_denied: false,
         apparmor: false,
         selinux: false,
         in_user_namespace: false,

@@ -24,6 +24,9 @@ impl Cgroup {
     /// # Errors
     /// [`Kind::NotFound`] when the cgroup is gone.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
+        if self.is_none() {
+            return Err(Error::new(Kind::Unsupported, "the container has no cgroup that would list its processes"));
+        }
         let home = self.home().filter(|home| file::exists(home));
         let home = home.ok_or_else(|| Error::new(Kind::NotFound, "the container's cgroup is gone"))?;
         let mut pids = Vec::new();

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use tare_plan::{CgroupLayout, Hierarchy};
+use tare_plan::{CgroupLayout, Hierarchy, Host};
 
 use crate::{Error, Kind};
 
@@ -27,6 +27,18 @@ pub fn layout() -> Result<CgroupLayout, Error> {
         }
         CgroupLayout::Legacy { .. } => Ok(layout),
     }
+}
+
+/// Where a container without `linux.cgroupsPath` is put: for somebody without privileges below the own cgroup, which may
+/// have been delegated.
+pub(crate) fn parent(host: &Host) -> Result<PathBuf, Error> {
+    let common = Path::new("/tare");
+    if host.euid == 0 || !matches!(host.cgroups, CgroupLayout::Unified { .. }) {
+        return Ok(common.to_path_buf());
+    }
+    let text = read(Path::new("/proc/self/cgroup"))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(own.map_or_else(|| common.to_path_buf(), PathBuf::from))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

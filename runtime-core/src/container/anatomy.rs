@@ -3,9 +3,9 @@
 
 use std::ffi::CString;
 
-use tare_plan::{Choices, Filter, Hooks, MemoryPolicy, Plan};
+use tare_plan::{Choices, Filter, Groups, Hooks, MemoryPolicy, Plan};
 
-use super::{CGROUP_PARENT, Container, lock};
+use super::{Container, lock};
 use crate::{Error, host, oci};
 
 /// The parts of a container's plan that matter after its birth.
@@ -13,6 +13,8 @@ use crate::{Error, host, oci};
 pub(super) struct Anatomy {
     /// The namespaces that it does not share with this process, as `CLONE_NEW*` bits.
     pub(super) namespaces: u32,
+    /// Whether its processes may have supplementary groups of their own.
+    pub(super) groups: Groups,
     pub(super) personality: Option<u32>,
     pub(super) memory_policy: Option<MemoryPolicy>,
     pub(super) filter: Option<Filter>,
@@ -26,6 +28,7 @@ impl Anatomy {
     pub(super) fn of(plan: Plan, keyring: Option<CString>) -> Self {
         Self {
             namespaces: all_namespaces(&plan),
+            groups: if plan.process.user.groups.is_some() { Groups::Set } else { Groups::Kept },
             personality: plan.personality,
             memory_policy: plan.memory_policy,
             filter: plan.seccomp,
@@ -53,10 +56,11 @@ impl Container {
         }
         let spec = self.spec()?;
         let record = lock(&self.record);
+        // Where the cgroup is, the record says; what is planned here does not matter.
         let choices = Choices {
             id: record.id.clone(),
             bundle: record.bundle.clone(),
-            default_cgroup_parent: CGROUP_PARENT.into(),
+            default_cgroup_parent: "/".into(),
             systemd: None,
         };
         let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);

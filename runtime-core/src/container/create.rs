@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
-use tare_plan::{Choices, IdRange, Mount, Plan, Tree};
+use rustix::io::Errno;
+use tare_plan::{Choices, Mount, Plan, Tree};
 
 use super::anatomy::{Anatomy, all_namespaces, keyring};
-use super::{CGROUP_PARENT, CgroupDriver, Container, Create, Gate, RootfsMount};
+use super::maps;
+use super::{CgroupDriver, Container, Create, Gate, RootfsMount};
 use crate::cgroup::Cgroup;
 use crate::gate::Fifos;
 use crate::line::Line;
@@ -61,7 +63,7 @@ impl Container {
         }
         mount_rootfs(&request.rootfs, &undo.record.rootfs_mounts, &plan.rootfs.path)?;
         add_home(&mut plan);
-        cgroup.create()?;
+        let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
         cgroup.apply(&plan.cgroup.resources)?;
         if let Some(uid) = cgroup_owner(&plan) {
             cgroup.delegate(uid)?;
@@ -124,13 +126,11 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
             "no_pivot_root is not supported: it leaves the host's root in reach",
         ));
     }
-    let choices = Choices {
-        id: request.id.clone(),
-        bundle: request.bundle.clone(),
-        default_cgroup_parent: CGROUP_PARENT.into(),
-        systemd: None,
-    };
-    let plan = tare_plan::container(&request.spec, &choices, host::host()?)?;
+    let host = host::host()?;
+    let default_cgroup_parent = crate::cgroup::parent(host)?;
+    let choices =
+        Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent, systemd: None };
+    let plan = tare_plan::container(&request.spec, &choices, host)?;
     if plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some()) {
         return Err(Error::new(Kind::Unsupported, "seccomp notify is not supported yet"));
     }
@@ -161,6 +161,24 @@ pub(super) fn lowering<'a>(request: &'a Create, fifos: Option<&'a Fifos>) -> Res
     })
 }
 
+/// Without privileges and without limits to keep, a cgroup is a convenience: what the kernel refuses is done without, as
+/// every runtime does.
+fn make_cgroup(cgroup: Cgroup, plan: &Plan, undo: &mut Undo) -> Result<Cgroup, Error> {
+    let host = host::host()?;
+    let unprivileged = host.euid != 0 || host.in_user_namespace;
+    let limits = &plan.cgroup.resources;
+    let without = unprivileged && limits.writes.is_empty() && limits.device_program.is_none();
+    match cgroup.create() {
+        Ok(()) => Ok(cgroup),
+        Err(error) if without && matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
+            undo.record.cgroup = Cgroup::none();
+            undo.record.write(&undo.state)?;
+            Ok(Cgroup::none())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// What will be touched, before it is.
 fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Error> {
     Ok(Record {
@@ -185,7 +203,7 @@ fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> R
         return Ok(());
     }
     match rustix::fs::mkdir(rootfs, rustix::fs::Mode::from_raw_mode(0o711)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(Error::system(format!("make {}", rootfs.display()), errno)),
     }
     rootfs::mount_all(mounts, targets)
@@ -220,7 +238,7 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
         let process = newborn.process()?;
         match stand {
             Stand::Waiting(GATE) => return Ok(()),
-            Stand::Waiting(point::MAPS) => give_maps(plan, process.pid())?,
+            Stand::Waiting(point::MAPS) => maps::give(&plan.namespaces, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
             Stand::Waiting(point::SIZE) => process.resize(plan.process.terminal)?,
@@ -231,30 +249,6 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
         }
         newborn.go()?;
     }
-}
-
-/// Id maps and clock offsets can only be written from outside, with this process's privileges. The child waits and is
-/// ours, so that its number cannot be anybody else's.
-fn give_maps(plan: &Plan, pid: i32) -> Result<(), Error> {
-    let spaces = &plan.namespaces;
-    let write = |file: &str, text: String| {
-        let path = format!("/proc/{pid}/{file}");
-        std::fs::write(&path, text).map_err(|error| Error::io(format!("write {file} of the user namespace"), &error))
-    };
-    let lines = |map: &[IdRange]| {
-        map.iter().fold(String::new(), |all, one| format!("{all}{} {} {}\n", one.inside, one.outside, one.count))
-    };
-    if !spaces.uid_map.is_empty() {
-        write("uid_map", lines(&spaces.uid_map))?;
-        write("gid_map", lines(&spaces.gid_map))?;
-    }
-    if spaces.time_offsets.is_empty() {
-        return Ok(());
-    }
-    let offsets = spaces.time_offsets.iter().fold(String::new(), |all, (clock, seconds, nanoseconds)| {
-        format!("{all}{} {seconds} {nanoseconds}\n", clock.to_string_lossy())
-    });
-    write("timens_offsets", offsets)
 }
 
 /// Everything is mounted, the root is still the host's: prestart and createRuntime see the host, createContainer the

@@ -116,11 +116,13 @@ impl Container {
         let gone = || Error::new(Kind::Finished, "container not running");
         let init = self.init.as_ref().filter(|_| self.init_is_alive()).ok_or_else(gone)?;
         if signal == libc::SIGKILL && !self.owns_pid_namespace() {
-            return self.cgroup.kill();
+            // Init is one of them, where there is a cgroup.
+            self.cgroup.kill()?;
         }
         match crate::sys::signal::send(init.as_fd(), signal) {
             Ok(()) if signal == libc::SIGKILL && matches!(self.cgroup.state(), Ok(State::Frozen)) => self.cgroup.thaw(),
             Ok(()) => Ok(()),
+            Err(rustix::io::Errno::SRCH) if signal == libc::SIGKILL => Ok(()),
             Err(rustix::io::Errno::SRCH) => Err(gone()),
             Err(errno) => Err(Error::system("signal init", errno)),
         }

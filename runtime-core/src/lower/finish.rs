@@ -17,7 +17,7 @@ use crate::spawn::GATE;
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const SIGKILL: u64 = 9;
-const PR_SET_DUMPABLE: i32 = 4;
+pub(super) const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
 const PR_SET_NO_NEW_PRIVS: i32 = 38;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -197,7 +197,7 @@ fn security_label(script: &mut Script<'_>, process: &Process) {
 /// groups, ids, and the proof.
 fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
     let user = &process.user;
-    let groups = numbers(&user.groups);
+    let groups = user.groups.as_deref().map(numbers);
     let chdir = format!("chdir to cwd ({:?}) set in config.json failed", process.cwd.to_string_lossy());
     script.what(chdir.clone());
     script.push(Op::Chdir { path: &process.cwd, later: 1 });
@@ -205,7 +205,9 @@ fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
     script.push(Op::Bounding { keep: process.capabilities.bounding, last });
     script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 1 });
     script.what(format!("become user {} group {}", user.uid, user.gid));
-    script.push(Op::Groups { groups: Numbers(&groups) });
+    if let Some(groups) = &groups {
+        script.push(Op::Groups { groups: Numbers(groups) });
+    }
     script.push(Op::Ids { uid: user.uid, gid: user.gid });
     script.push(Op::Prctl { option: PR_SET_KEEPCAPS, value: 0 });
     // Changing ids has put this back to fs.suid_dumpable.
@@ -213,7 +215,10 @@ fn identity(script: &mut Script<'_>, process: &Process, last: u32) {
     script.what(chdir);
     script.push(Op::Chdir { path: &process.cwd, later: 0 });
     script.what(format!("verify user {} group {}", user.uid, user.gid));
-    script.push(Op::VerifyIds { uid: user.uid, gid: user.gid, groups: Numbers(&groups) });
+    script.push(Op::VerifyIds { uid: user.uid, gid: user.gid });
+    if let Some(groups) = &groups {
+        script.push(Op::VerifyGroups { groups: Numbers(groups) });
+    }
 }
 
 /// Capabilities, with `admin` kept in addition, and no_new_privs; both are read back.

@@ -3,9 +3,9 @@
 use std::os::fd::AsFd as _;
 
 use tare_init::script::{Fd, Op, make};
-use tare_plan::{Namespaces, Plan, Propagation};
+use tare_plan::{Mapper, Namespaces, Plan, Propagation};
 
-use super::finish::{Ending, Gate, Limits, finish};
+use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, finish};
 use super::mounts::Trees;
 use super::{begin, give_birth, mounts, point};
 use crate::gate::Fifos;
@@ -102,7 +102,16 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
         script.what("make a user or time namespace");
         script.push(Op::Unshare { kinds: new & (NEWUSER | NEWTIME) });
         script.what("wait for id maps and clock offsets");
+        // A parent without privileges may only write the maps of what it could look at; so could other processes of the
+        // same user, who gain nothing by it: the container's see nothing of this one yet.
+        let unprivileged = plan.namespaces.mapper != Mapper::Runtime;
+        if unprivileged {
+            script.push(Op::Prctl { option: PR_SET_DUMPABLE, value: 1 });
+        }
         script.push(Op::Sync { point: point::MAPS });
+        if unprivileged {
+            script.push(Op::Prctl { option: PR_SET_DUMPABLE, value: 0 });
+        }
     }
     // Everything new is made after the user namespace, so that it belongs to it. What pid and time namespaces were
     // joined or made so far holds for the child only.

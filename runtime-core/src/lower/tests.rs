@@ -38,7 +38,16 @@ fn source() -> Source {
 fn host() -> Host {
     let cgroups = CgroupLayout::Unified { mountpoint: "/sys/fs/cgroup".into(), controllers: vec![] };
     let (apparmor, selinux, in_user_namespace) = (true, false, false);
-    Host { cgroups, last_capability: 40, euid: 0, apparmor, selinux, in_user_namespace }
+    Host {
+        cgroups,
+        last_capability: 40,
+        euid: 0,
+        egid: 0,
+        setgroups_denied: false,
+        apparmor,
+        selinux,
+        in_user_namespace,
+    }
 }
 
 fn plan(config: &str) -> Plan {

@@ -27,7 +27,8 @@ pub(super) fn perform(op: Op<'_>, mut keep: impl FnMut(Slot, i32) -> Done) -> Do
             let listener = sys::seccomp_filter(flags, program)?;
             if listener > 0 { keep(into, listener) } else { Ok(()) }
         }
-        Op::VerifyIds { uid, gid, groups } => verify_ids(uid, gid, groups),
+        Op::VerifyIds { uid, gid } => same(sys::ids()?, ([uid; 3], [gid; 3]), 1),
+        Op::VerifyGroups { groups } => verify_groups(groups),
         Op::VerifyPrivileges { effective, permitted, inheritable, bounding, last, no_new_privileges } => {
             same(sys::capget()?, [effective, permitted, inheritable], 1)?;
             for capability in 0..=last {
@@ -78,17 +79,16 @@ impl Interpreter<'_> {
     }
 }
 
-fn verify_ids(uid: u32, gid: u32, groups: Numbers<'_>) -> Done {
-    same(sys::ids()?, ([uid; 3], [gid; 3]), 1)?;
+fn verify_groups(groups: Numbers<'_>) -> Done {
     // The kernel sorts groups; as many, and each one wanted, is the same set unless the list has duplicates.
     let mut held = [0_u32; 64];
     let wanted = groups.0.len() / 4;
     if wanted > held.len() {
-        return same(sys::getgroups(&mut [])?, wanted, 2);
+        return same(sys::getgroups(&mut [])?, wanted, 1);
     }
     let count = sys::getgroups(&mut held)?;
-    same(count, wanted, 2)?;
-    groups.iter().try_for_each(|group| same(held.iter().take(count).any(|id| *id == group), true, 3))
+    same(count, wanted, 1)?;
+    groups.iter().try_for_each(|group| same(held.iter().take(count).any(|id| *id == group), true, 2))
 }
 
 /// Joins the session keyring, so that the host's is out of reach. A kernel without keyrings has nothing to hide.

@@ -9,7 +9,16 @@ use crate::{CgroupLayout, Hierarchy, Host};
 
 fn host(cgroups: CgroupLayout) -> Host {
     let (last_capability, euid) = (40, 0);
-    Host { cgroups, last_capability, euid, apparmor: false, selinux: false, in_user_namespace: false }
+    Host {
+        cgroups,
+        last_capability,
+        euid,
+        egid: 0,
+        setgroups_denied: false,
+        apparmor: false,
+        selinux: false,
+        in_user_namespace: false,
+    }
 }
 
 fn v1() -> Host {

@@ -1,0 +1,105 @@
+//! Containers of somebody who is not root: one user mapped by themselves, or a range by newuidmap(1). Runs as root, and
+//! again as an ordinary user.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+mod bundle;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use bundle::{Bundle, captured, config, text, wait};
+use runtime_core::{Container, Exec};
+use serde_json::{Value, json};
+
+/// Nobody's number; whoever has it on this machine owns nothing.
+const USER: u32 = 54_321;
+
+/// Runs a test of this name again, as an ordinary user; `true` is the answer there.
+fn as_user(test: &str) -> bool {
+    if std::env::var_os("TARE_TEST_USER").is_some() {
+        return true;
+    }
+    // Where this program lies may be root's alone.
+    let place = std::env::temp_dir().join(format!("tare-rootless-{}-{test}", std::process::id()));
+    std::fs::create_dir(&place).unwrap();
+    std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();
+    let program = place.join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]).arg(&program);
+    command.args(["--exact", test, "--nocapture"]).env("TARE_TEST_USER", "1").env("TMPDIR", &place);
+    let status = command.current_dir(&place).status().unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+    assert!(status.success(), "{test}");
+    false
+}
+
+/// A container of somebody who is root in it and nobody outside.
+fn rootless(script: &str) -> Value {
+    let mut config = config(script);
+    let spaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    spaces.retain(|space| space["type"] != "network");
+    spaces.push(json!({ "type": "user" }));
+    let map = json!([{ "containerID": 0, "hostID": USER, "size": 1 }]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config
+}
+
+#[test]
+fn a_user_runs_a_container_as_its_root() {
+    if !as_user("a_user_runs_a_container_as_its_root") {
+        return;
+    }
+    let bundle = Bundle::new("rootless");
+    let (status, output) = bundle.run(&rootless("id -u; echo $$; cat /proc/self/setgroups; touch /tmp/mine; exit 7"));
+    assert_eq!((output.as_str(), status), ("0\n1\ndeny\n", runtime_core::ExitStatus::Code(7)));
+}
+
+#[test]
+fn a_user_joins_and_ends_their_container() {
+    if !as_user("a_user_joins_and_ends_their_container") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-exec");
+    let config = rootless("exec sleep 1000");
+    let (container, process) = bundle.create(&config, bundle::silent()).unwrap();
+    container.start().unwrap();
+    let mut member = config["process"].clone();
+    member["args"] = json!(["sh", "-c", "id -u; grep -c . /proc/1/status >/dev/null && echo sees init"]);
+    let (reader, stdio) = captured();
+    let request = Exec { process: serde_json::from_value(member).unwrap(), stdio, preserve_fds: 0 };
+    let joined = container.exec(request).unwrap();
+    assert_eq!(text(reader), "0\nsees init\n");
+    wait(&joined);
+    let found = Container::open(&bundle.0).unwrap().unwrap();
+    found.signal(libc::SIGKILL).unwrap();
+    wait(&process);
+    container.delete().unwrap();
+}
+
+#[test]
+fn who_may_not_set_groups_is_told() {
+    if !as_user("who_may_not_set_groups_is_told") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-groups");
+    let mut config = rootless("exit 0");
+    config["process"]["user"]["additionalGids"] = json!([5]);
+    let refused = bundle.create(&config, bundle::silent()).unwrap_err().to_string();
+    assert!(refused.ends_with("process.user.additionalGids: cannot be set: setgroups is denied here"), "{refused}");
+}
+
+/// Nothing in /etc/subuid is this user's, and the tool says so.
+#[test]
+fn what_newuidmap_says_reaches_the_user() {
+    if !as_user("what_newuidmap_says_reaches_the_user") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-range");
+    let mut config = rootless("exit 0");
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    config["linux"]["uidMappings"] = map;
+    let refused = bundle.create(&config, bundle::silent()).unwrap_err().to_string();
+    assert!(refused.contains("map ids of the user namespace by newuidmap"), "{refused}");
+}
