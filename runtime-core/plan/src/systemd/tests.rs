@@ -9,7 +9,16 @@ use crate::{CgroupLayout, Host};
 fn host(euid: u32) -> Host {
     let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_owned).to_vec();
     let cgroups = CgroupLayout::Unified { mountpoint: "/sys/fs/cgroup".into(), controllers };
-    Host { cgroups, last_capability: 40, euid, apparmor: false, selinux: false, in_user_namespace: false }
+    Host {
+        cgroups,
+        last_capability: 40,
+        euid,
+        egid: 0,
+        setgroups_denied: false,
+        apparmor: false,
+        selinux: false,
+        in_user_namespace: false,
+    }
 }
 
 fn placed(listed: Option<&str>, euid: u32, cgroup: &str) -> Result<Place, String> {
