@@ -37,6 +37,9 @@ fn who_finds_a_container_can_do_what_its_maker_could() {
     assert_eq!(text(joined), "joined\n");
     wait(&member);
     open(&state).start().unwrap();
+    let mut said = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::from(reader), &mut said).unwrap();
+    assert_eq!(&said, b"started\n");
     assert_eq!(open(&state).status().unwrap(), Status::Running);
     let again = open(&state).start().unwrap_err();
     assert_eq!(again.to_string(), "cannot start an already running container");
@@ -52,7 +55,6 @@ fn who_finds_a_container_can_do_what_its_maker_could() {
     open(&state).delete().unwrap();
     assert!(Container::open(&state).unwrap().is_none());
     assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "the state folder is empty");
-    assert_eq!(text(reader), "started\n");
 }
 
 #[test]
