@@ -26,7 +26,7 @@ pub fn features() -> Result<Value, Error> {
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": false } },
             "memoryPolicy": { "modes": tare_plan::memory_policy_modes(), "flags": tare_plan::memory_policy_flags() },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": { "org.tare.version": env!("CARGO_PKG_VERSION") },
         "potentiallyUnsafeConfigAnnotations": [],

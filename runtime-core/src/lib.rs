@@ -12,6 +12,8 @@ mod hooks;
 mod host;
 mod line;
 mod lower;
+mod net_devices;
+mod netlink;
 mod prepare;
 mod process;
 mod record;

@@ -30,8 +30,8 @@ pub(crate) enum Word {
     Past(u32),
     /// Another process goes on in its place: its pid and pidfd.
     Forked(i32, OwnedFd),
-    /// It has sent a descriptor.
-    Descriptor(OwnedFd),
+    /// It has sent a descriptor, with this tag.
+    Descriptor(u32, OwnedFd),
     /// An op could not be done.
     Failed {
         /// Which.
@@ -84,7 +84,7 @@ impl Line {
             (record::SYNC, _) => Ok(Word::Waiting(said.value.cast_unsigned())),
             (record::REPORT, _) => Ok(Word::Past(said.value.cast_unsigned())),
             (record::FORKED, Some(pidfd)) => Ok(Word::Forked(said.value, pidfd)),
-            (record::DESCRIPTOR, Some(fd)) => Ok(Word::Descriptor(fd)),
+            (record::DESCRIPTOR, Some(fd)) => Ok(Word::Descriptor(said.value.cast_unsigned(), fd)),
             (record::FAILED, _) => Ok(Word::Failed { op: said.op, errno: Errno::from_raw_os_error(said.value) }),
             (kind, _) => Err(Error::new(Kind::System, format!("the stub said {kind}, which means nothing"))),
         }

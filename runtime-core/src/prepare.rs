@@ -133,7 +133,7 @@ fn refuse_host_namespaces(plan: &Plan, joined: &[(u32, OwnedFd)]) -> Result<(), 
         (libc::CLONE_NEWNS, "mnt", true),
         (libc::CLONE_NEWUTS, "uts", named || sysctl(&[b"kernel/domainname", b"kernel/hostname"])),
         (libc::CLONE_NEWIPC, "ipc", sysctl(&[b"kernel/", b"fs/mqueue/"])),
-        (libc::CLONE_NEWNET, "net", sysctl(&[b"net/"])),
+        (libc::CLONE_NEWNET, "net", !plan.net_devices.is_empty() || sysctl(&[b"net/"])),
     ];
     for (bit, name, changed) in kinds.into_iter().filter(|(.., changed)| *changed) {
         let Some((_, fd)) = joined.iter().find(|(kind, _)| *kind == bit.cast_unsigned()) else { continue };

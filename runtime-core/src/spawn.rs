@@ -2,11 +2,12 @@
 //! cloned and executes it, and the parent listens until the stub waits at its last point or has become its program.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::line::{Line, Word};
+use crate::lower::tag;
 use crate::process::Process;
 use crate::script::{About, Script};
 use crate::stub::{sealed_bytes, stub};
@@ -21,6 +22,8 @@ pub(crate) struct Newborn<'s, 'fd> {
     script: &'s Script<'fd>,
     /// It has been at [`GATE`]: from there on a closed line means that it has executed.
     gated: bool,
+    /// What it has sent, but for its console.
+    sent: Vec<(u32, OwnedFd)>,
 }
 
 /// The last point: everything is done but executing the program.
@@ -46,7 +49,7 @@ pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>) -> Result<Newborn<'s, 'fd>
     let birth = Birth { program: stub()?, arguments: [c"tare-init", &number], inherit: &inherit };
     let born = clone_and_execute(&birth);
     let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process", errno))?;
-    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false })
+    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false, sent: Vec::new() })
 }
 
 impl Newborn<'_, '_> {
@@ -65,15 +68,23 @@ impl Newborn<'_, '_> {
                 }
                 Word::Past(point) => self.gated |= point == GATE,
                 Word::Forked(pid, pidfd) => self.succeed(Process::new(pid, pidfd))?,
-                Word::Descriptor(fd) => {
+                Word::Descriptor(tag::CONSOLE, fd) => {
                     if let Some(process) = &mut self.process {
                         process.put_console(fd);
                     }
                 }
+                Word::Descriptor(tag, fd) => self.sent.push((tag, fd)),
                 Word::Failed { op, errno } => return Err(failure(self.script, op, errno)),
                 Word::Closed => return self.closed(),
             }
         }
+    }
+
+    /// Takes the descriptor that the stub has sent with this tag.
+    pub(crate) fn take(&mut self, tag: u32) -> Result<OwnedFd, Error> {
+        let place = self.sent.iter().position(|(other, _)| *other == tag);
+        let place = place.ok_or_else(|| Error::new(Kind::System, format!("the stub has not sent descriptor {tag}")))?;
+        Ok(self.sent.swap_remove(place).1)
     }
 
     /// Lets the stub go on.

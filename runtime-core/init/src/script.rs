@@ -240,6 +240,8 @@ ops! {
     24 Domainname { name: &'a CStr }
     /// Brings up `lo`.
     25 Loopback {}
+    /// `socket(2)` of the routing netlink family, in the network namespace as it is now.
+    26 Netlink { into: Slot }
 
     // Talking to the parent.
     /// Reports this point and waits for the word to go on.

@@ -30,6 +30,7 @@ impl fmt::Display for Op<'_> {
             Op::Hostname { name } => write!(f, "set hostname {}", show(name.to_bytes())),
             Op::Domainname { name } => write!(f, "set domainname {}", show(name.to_bytes())),
             Op::Loopback {} => f.write_str("bring up loopback"),
+            Op::Netlink { .. } => f.write_str("open a netlink socket"),
             Op::Sync { point } => write!(f, "wait at point {point}"),
             Op::Gate { point, .. } => write!(f, "wait at point {point} for anybody"),
             Op::Report { point } => write!(f, "report point {point}"),

@@ -9,7 +9,7 @@ use crate::process::{Module, label};
 use crate::resources::{self, Resources};
 use crate::{
     Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
-    hooks, memory_policy, mounts, namespaces, process, seccomp, sysctl, systemd,
+    hooks, memory_policy, mounts, namespaces, net_devices, process, seccomp, sysctl, systemd,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -54,6 +54,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         hostname: uts_name("hostname", text(spec.hostname()), &namespaces)?,
         domainname: uts_name("domainname", domainname, &namespaces)?,
         personality: personality(linux)?,
+        net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces, host)?,
         memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
         cgroup: Cgroup { path, resources: limits, scope: scope.transpose()? },
         seccomp: linux.seccomp().as_ref().map(seccomp::plan).transpose()?,
@@ -90,10 +91,7 @@ fn version(version: &str) -> Result<(), Refusal> {
 
 /// What tare cannot do yet is refused by name, and never passed over.
 fn unsupported(linux: &Linux) -> Result<(), Refusal> {
-    let asked = [
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-    ];
+    let asked = [("linux.intelRdt", linux.intel_rdt().is_some())];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Refusal::new(field, "is not supported yet")),
         None => Ok(()),

@@ -19,6 +19,7 @@ mod model;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod refusal;
 mod scheduling;

@@ -100,6 +100,8 @@ pub struct Plan {
     pub domainname: Option<CString>,
     /// `personality(2)` to set.
     pub personality: Option<u32>,
+    /// Network devices of the host that move into the network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// `set_mempolicy(2)` to set.
     pub memory_policy: Option<MemoryPolicy>,
     /// Its control group, and the limits in it.
@@ -296,6 +298,15 @@ pub struct MemoryPolicy {
     pub mode: u32,
     /// The nodes, as a mask of 64-bit words.
     pub nodes: Vec<u64>,
+}
+
+/// A network device that moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container.
+    pub inside: String,
 }
 
 /// A compiled system call filter.

@@ -37,6 +37,10 @@ impl Display for Plan {
         optional(f, "domainname", self.domainname.as_deref().map(Shown::text))?;
         optional(f, "mount-label", self.mount_label.as_deref().map(Shown::text))?;
         optional(f, "personality", self.personality)?;
+        for device in &self.net_devices {
+            let [host, inside] = [&device.host, &device.inside].map(|name| Shown(name.as_bytes()));
+            line(f, "net-device", format_args!("{host} -> {inside}"))?;
+        }
         let policy = self.memory_policy.as_ref();
         optional(f, "memory", policy.map(|policy| format!("policy {:#x} nodes {:x?}", policy.mode, policy.nodes)))?;
         self.hooks.lines(f)?;

@@ -140,7 +140,13 @@ fn the_namespaces() {
         ("/linux/rootfsPropagation", "\"loud\"", "linux.rootfsPropagation: \"loud\" is not a propagation"),
         ("/linux/mountLabel", "\"l\"", "linux.mountLabel: selinux is not enabled on the system"),
         ("/linux/maskedPaths", "[\"proc\"]", "linux.maskedPaths[0]: proc is not an absolute path"),
-        ("/linux/netDevices", r#"{"eth0":{}}"#, "linux.netDevices: is not supported yet"),
+        ("/linux/netDevices", r#"{"eth0":{"name":"eth1"},"eth2":{"name":""}}"#, "planned"),
+        ("/linux/netDevices", r#"{"eth0":{"name":"a/b"}}"#, "linux.netDevices: invalid network device name \"a/b\""),
+        (
+            "/linux/netDevices",
+            r#"{"eth0":{"name":"x"},"x":{}}"#,
+            "linux.netDevices: two network devices are to be called \"x\"",
+        ),
         ("/linux/devices", r#"[{"path":"/dev/x","type":"a"}]"#, "linux.devices[0].type: a is not the type of a node"),
         (
             "/linux/devices",

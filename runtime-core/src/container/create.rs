@@ -15,7 +15,8 @@ use super::{CgroupDriver, Container, Create, Gate, RootfsMount};
 use crate::cgroup::Cgroup;
 use crate::gate::Fifos;
 use crate::line::Line;
-use crate::lower::{self, Lowering, point};
+use crate::lower::{self, Lowering, point, tag};
+use crate::net_devices::Moved;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
 use crate::spawn::{GATE, Newborn, Stand, spawn};
@@ -233,11 +234,21 @@ fn add_home(plan: &mut Plan) {
 
 /// Brings a newborn up to its gate.
 fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result<(), Error> {
+    let mut moved = None;
     loop {
         let stand = newborn.listen()?;
+        if stand == Stand::Waiting(point::DEVICES) {
+            let inside = newborn.take(tag::NETLINK)?;
+            moved = Some(Moved::new(&plan.net_devices, inside, newborn.process()?.pid())?);
+            newborn.go()?;
+            continue;
+        }
         let process = newborn.process()?;
         match stand {
-            Stand::Waiting(GATE) => return Ok(()),
+            Stand::Waiting(GATE) => {
+                moved.into_iter().for_each(Moved::keep);
+                return Ok(());
+            }
             Stand::Waiting(point::MAPS) => maps::give(&plan.namespaces, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::{CapabilitySets, Filter, MemoryPolicy, Process, TerminalSize};
 
-use super::point;
+use super::{point, tag};
 use crate::gate::Fifos;
 use crate::prepare::Streams;
 use crate::script::{About, Script, numbers, strings, words};
@@ -41,7 +41,7 @@ pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd, size: TerminalSiz
     script.what("open a terminal of /dev/pts");
     let (master, peer) = (script.slot(), script.slot());
     script.push(Op::Terminal { root, path: c"/dev/pts/ptmx", master, peer });
-    script.push(Op::Send { fd: Fd::slot(master), tag: 0 });
+    script.push(Op::Send { fd: Fd::slot(master), tag: tag::CONSOLE });
     script.push(Op::Close { fd: Fd::slot(master) });
     if size != TerminalSize::default() {
         script.what("wait for the size of the terminal");

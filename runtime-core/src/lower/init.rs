@@ -7,7 +7,7 @@ use tare_plan::{Mapper, Namespaces, Plan, Propagation};
 
 use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, finish};
 use super::mounts::Trees;
-use super::{begin, give_birth, mounts, point};
+use super::{begin, give_birth, mounts, point, tag};
 use crate::gate::Fifos;
 use crate::prepare::Prepared;
 use crate::script::Script;
@@ -124,6 +124,21 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
         script.what("bring up loopback");
         script.push(Op::Loopback {});
     }
+    if !plan.net_devices.is_empty() {
+        net_devices(script);
+    }
+}
+
+/// The parent moves them; what it does inside goes through a socket that was made there.
+fn net_devices(script: &mut Script<'_>) {
+    script.what("open a netlink socket");
+    let into = script.slot();
+    script.push(Op::Netlink { into });
+    script.push(Op::Send { fd: Fd::slot(into), tag: tag::NETLINK });
+    script.push(Op::Close { fd: Fd::slot(into) });
+    script.free(into);
+    script.what("wait for network devices");
+    script.push(Op::Sync { point: point::DEVICES });
 }
 
 /// In a user namespace, what an IPC namespace holds (its message queues) belongs to whoever made it: that has to be root

@@ -152,6 +152,8 @@ impl<'a> Interpreter<'a> {
             Op::Hostname { name } => Ok(sys::sethostname(name)?),
             Op::Domainname { name } => Ok(sys::setdomainname(name)?),
             Op::Loopback {} => mounts::loopback(),
+            // AF_NETLINK; SOCK_RAW with SOCK_CLOEXEC; NETLINK_ROUTE is protocol 0.
+            Op::Netlink { into } => self.keep(into, sys::socket(16, 3 | 0o2_000_000)?),
             Op::Fork { kinds, cgroup } => self.fork(kinds, cgroup),
             Op::Sync { point } => self.sync(point),
             Op::Gate { point, word, answer } => self.gate(point, word, answer),
