@@ -7,6 +7,7 @@
 //! Placement is not here either: [`Entrance`] hands out descriptors, and the stub writes `0` to the version 1 `tasks`
 //! files or is born in the version 2 directory. `cgroup.procs` is never written (9 ms of RCU grace period each time).
 
+mod enter;
 mod file;
 mod freeze;
 mod kill;
@@ -25,6 +26,7 @@ use tare_plan::CgroupLayout;
 
 use crate::{Error, Kind};
 
+pub use enter::SubCgroup;
 pub use freeze::State;
 pub use layout::layout;
 pub(crate) use layout::parent;

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats};
+use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats, SubCgroup};
 use crate::line::{Line, Word};
 use crate::oci;
 use crate::prepare::Streams;
@@ -117,6 +117,16 @@ pub struct Exec {
     pub stdio: Stdio,
     /// As [`Create::preserve_fds`].
     pub preserve_fds: u32,
+    /// Places below the container's cgroup to be in instead of it.
+    pub sub_cgroups: Vec<SubCgroup>,
+}
+
+impl Exec {
+    /// A process with these streams, in the container's own cgroup.
+    #[must_use]
+    pub fn new(process: oci::Process, stdio: Stdio) -> Self {
+        Self { process, stdio, preserve_fds: 0, sub_cgroups: Vec::new() }
+    }
 }
 
 /// A container that exists. All verbs take `&self`, block for milliseconds at most (hooks aside), and may be called
@@ -227,6 +237,10 @@ impl Container {
         }
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
+        if !request.sub_cgroups.is_empty() {
+            let entrance = self.cgroup.entrance_at(&request.sub_cgroups)?;
+            return self.join(&process, &streams, &entrance, request.preserve_fds);
+        }
         match self.join(&process, &streams, &self.cgroup.entrance()?, request.preserve_fds) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
             Err(error) if error.errno() == Some(Errno::BUSY) => {

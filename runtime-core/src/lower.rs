@@ -78,10 +78,12 @@ fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd E
         // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.
         script.push(Op::Write { fd, data: b"0" });
     }
-    if !process.affinity.is_empty() {
-        affinity(script, &process.affinity);
-    }
+    // The caller may be bound to a processor; the container is bound by its cpuset alone, as with runc since 1.3.
+    affinity(script, if process.affinity.is_empty() { &EVERY } else { &process.affinity });
 }
+
+/// As many processors as a kernel of 1024 has; what the cpuset forbids is cut off by the kernel.
+const EVERY: [u64; 16] = [u64::MAX; 16];
 
 fn affinity(script: &mut Script<'_>, mask: &[u64]) {
     script.what("set the cpu affinity");

@@ -91,7 +91,7 @@ fn an_exec_joins_the_container() {
         spec("busybox hostname; busybox ps; busybox cat /proc/self/cgroup; exit 3").process().clone().unwrap();
     process.set_cwd("/tmp".into());
     let stdio = Stdio::Streams { stdin: None, stdout: Some(writer), stderr: None };
-    let exec = container.exec(Exec { process, stdio, preserve_fds: 0 }).unwrap();
+    let exec = container.exec(Exec::new(process, stdio)).unwrap();
     let output = read(reader);
     assert_eq!(wait(&exec), ExitStatus::Code(3));
     assert!(output.contains("    1 root     busybox sleep 1000\n    2 root     sh"), "{output}");

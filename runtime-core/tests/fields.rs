@@ -18,8 +18,7 @@ fn the_memory_policy_holds_for_init_and_for_an_exec() {
     let mut process = config["process"].clone();
     process["args"] = json!(["/bin/busybox", "head", "-n", "1", "/proc/self/numa_maps"]);
     let (exec_reader, stdio) = captured();
-    let exec =
-        container.exec(Exec { process: serde_json::from_value(process).unwrap(), stdio, preserve_fds: 0 }).unwrap();
+    let exec = container.exec(Exec::new(serde_json::from_value(process).unwrap(), stdio)).unwrap();
     assert_eq!(wait(&exec), ExitStatus::Code(0));
     let of_exec = text(exec_reader);
     container.delete().unwrap();

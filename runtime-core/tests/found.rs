@@ -32,7 +32,7 @@ fn who_finds_a_container_can_do_what_its_maker_could() {
     let mut exec: runtime_core::oci::Process = open(&state).spec().unwrap().process().clone().unwrap();
     exec.set_args(Some(["sh", "-c", "echo joined"].map(str::to_owned).to_vec()));
     let (joined, stdio_of_exec) = captured();
-    let request = Exec { process: exec, stdio: stdio_of_exec, preserve_fds: 0 };
+    let request = Exec::new(exec, stdio_of_exec);
     let member = open(&state).exec(request).unwrap();
     assert_eq!(text(joined), "joined\n");
     wait(&member);

@@ -210,7 +210,7 @@ fn a_time_namespace_beside_a_joined_pid_namespace_has_its_offsets_for_execs_too(
     container.start().unwrap();
     let (reader, stdio) = captured();
     let process = serde_json::from_value(config("busybox cat /proc/uptime")["process"].clone()).unwrap();
-    let exec = container.exec(Exec { process, stdio, preserve_fds: 0 }).unwrap();
+    let exec = container.exec(Exec::new(process, stdio)).unwrap();
     let output = text(reader);
     assert_eq!(wait(&exec), ExitStatus::Code(0), "{output}");
     assert!(output.starts_with("1000"), "{output}");

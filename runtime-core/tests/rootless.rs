@@ -68,7 +68,7 @@ fn a_user_joins_and_ends_their_container() {
     let mut member = config["process"].clone();
     member["args"] = json!(["sh", "-c", "id -u; grep -c . /proc/1/status >/dev/null && echo sees init"]);
     let (reader, stdio) = captured();
-    let request = Exec { process: serde_json::from_value(member).unwrap(), stdio, preserve_fds: 0 };
+    let request = Exec::new(serde_json::from_value(member).unwrap(), stdio);
     let joined = container.exec(request).unwrap();
     assert_eq!(text(reader), "0\nsees init\n");
     wait(&joined);

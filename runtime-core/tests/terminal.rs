@@ -14,7 +14,7 @@ fn with_terminal(mut config: Value) -> Value {
 }
 
 fn exec_of(config: &Value, stdio: Stdio) -> Exec {
-    Exec { process: serde_json::from_value(config["process"].clone()).unwrap(), stdio, preserve_fds: 0 }
+    Exec::new(serde_json::from_value(config["process"].clone()).unwrap(), stdio)
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl Task {
         let _birth = Birth::expected();
         let (stdio, prepared) = stdio::open(&exec.process.streams, &self.owner).await?;
         let container = self.container.clone();
-        let request = runtime_core::Exec { process: (*exec.spec).clone(), stdio, preserve_fds: 0 };
+        let request = runtime_core::Exec::new((*exec.spec).clone(), stdio);
         let born = blocking(move || container.exec(request)).await;
         let mut born = born
             .map_err(|error| error.during("OCI runtime exec failed: exec failed: unable to start container process"))?;

@@ -1,15 +1,15 @@
-//! Making a container's cgroup, opening it for the process that enters, and taking it away.
+//! Making a container's cgroup, and taking it away.
 //!
 //! The container owns the last directory of its path and everything below, nothing above: parents are made when they
 //! are missing and stay, as every runtime leaves them, since siblings come and go in them at any time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
-use super::{Cgroup, Entrance, Place, State, file, tree};
+use super::{Cgroup, Place, State, file, tree};
 use crate::{Error, Kind};
 
 /// How often and how long a busy directory is tried again: the kernel lets go of the last process a moment after it has
@@ -69,56 +69,6 @@ impl Cgroup {
             Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Opens what a process needs to enter.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when the cgroup is gone.
-    pub fn entrance(&self) -> Result<Entrance, Error> {
-        let open = |path: PathBuf, flags| {
-            file::open(&path, flags).map_err(|errno| match errno {
-                Errno::NOENT => {
-                    Error::new(Kind::NotFound, format!("cgroup {}: no such file or directory", path.display()))
-                }
-                errno => Error::system(format_args!("open {}", path.display()), errno),
-            })
-        };
-        let tasks = self.legacy.iter().map(|place| open(place.directory.join("tasks"), OFlags::WRONLY));
-        let unified = self.unified.as_ref();
-        let unified = unified.map(|place| open(place.directory.clone(), OFlags::PATH | OFlags::DIRECTORY)).transpose();
-        Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified? })
-    }
-
-    /// What looks like the entrance of a cgroup that is not made: a script can be written with it, and not run.
-    pub(crate) fn stand_in(&self) -> Result<Entrance, Error> {
-        let null = || {
-            let opened = file::open(Path::new("/dev/null"), OFlags::WRONLY);
-            opened.map_err(|errno| Error::system("open /dev/null", errno))
-        };
-        let tasks = self.legacy.iter().map(|_| null()).collect::<Result<_, _>>()?;
-        Ok(Entrance { tasks, unified: self.unified.as_ref().map(|_| null()).transpose()? })
-    }
-
-    /// The entrance of a process that joins a container whose own version 2 directory takes none: once it has enabled
-    /// controllers for children of its own (systemd or Docker inside), the kernel answers `EBUSY`. Then it is where init
-    /// has moved to, which the caller holds by its pidfd, so that `init` is nobody else's number.
-    ///
-    /// # Errors
-    /// As [`Cgroup::entrance`]; [`Kind::State`] when init is not in the container's cgroup at all.
-    pub fn entrance_beside(&self, init: i32) -> Result<Entrance, Error> {
-        let Some(place) = &self.unified else { return self.entrance() };
-        let path = format!("/proc/{init}/cgroup");
-        let text = file::read(Path::new(&path))?.unwrap_or_default();
-        let inside = text.lines().find_map(|line| line.strip_prefix("0::/"));
-        let directory = place.mountpoint.join(inside.unwrap_or_default());
-        // SECURITY: the text is relative to our own cgroup namespace; what lies outside of it begins with `..`.
-        let plain = directory.components().all(|part| part != std::path::Component::ParentDir);
-        if !plain || !directory.starts_with(&place.directory) {
-            return Err(Error::new(Kind::State, format!("process {init} has left the container's cgroup")));
-        }
-        let unified = Some(Place { directory, ..place.clone() });
-        Self { legacy: self.legacy.clone(), unified }.entrance()
     }
 
     /// Hands the version 2 cgroup over to `uid`, so that a container with its own user and cgroup namespaces can make

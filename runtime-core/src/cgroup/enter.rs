@@ -1,0 +1,98 @@
+//! The ways into a container's cgroup, opened for the process that enters.
+
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{Cgroup, Entrance, Place, file};
+use crate::{Error, Kind};
+
+/// A cgroup below the container's, which the container has made: where a process joins instead (`exec --cgroup`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubCgroup {
+    /// The version 1 controllers in whose hierarchies this holds; none: all.
+    pub controllers: Vec<String>,
+    /// Below the container's own; `/` is that one itself.
+    pub path: String,
+}
+
+impl Cgroup {
+    /// Opens what a process needs to enter.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the cgroup is gone.
+    pub fn entrance(&self) -> Result<Entrance, Error> {
+        let open = |path: PathBuf, flags| {
+            file::open(&path, flags).map_err(|errno| match errno {
+                Errno::NOENT => {
+                    Error::new(Kind::NotFound, format!("cgroup {}: no such file or directory", path.display()))
+                }
+                errno => Error::system(format_args!("open {}", path.display()), errno),
+            })
+        };
+        let tasks = self.legacy.iter().map(|place| open(place.directory.join("tasks"), OFlags::WRONLY));
+        let unified = self.unified.as_ref();
+        let unified = unified.map(|place| open(place.directory.clone(), OFlags::PATH | OFlags::DIRECTORY)).transpose();
+        Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified? })
+    }
+
+    /// What looks like the entrance of a cgroup that is not made: a script can be written with it, and not run.
+    pub(crate) fn stand_in(&self) -> Result<Entrance, Error> {
+        let null = || {
+            let opened = file::open(Path::new("/dev/null"), OFlags::WRONLY);
+            opened.map_err(|errno| Error::system("open /dev/null", errno))
+        };
+        let tasks = self.legacy.iter().map(|_| null()).collect::<Result<_, _>>()?;
+        Ok(Entrance { tasks, unified: self.unified.as_ref().map(|_| null()).transpose()? })
+    }
+
+    /// The entrance of a process that joins a container whose own version 2 directory takes none: once it has enabled
+    /// controllers for children of its own (systemd or Docker inside), the kernel answers `EBUSY`. Then it is where init
+    /// has moved to, which the caller holds by its pidfd, so that `init` is nobody else's number.
+    ///
+    /// # Errors
+    /// As [`Cgroup::entrance`]; [`Kind::State`] when init is not in the container's cgroup at all.
+    pub fn entrance_beside(&self, init: i32) -> Result<Entrance, Error> {
+        let Some(place) = &self.unified else { return self.entrance() };
+        let path = format!("/proc/{init}/cgroup");
+        let text = file::read(Path::new(&path))?.unwrap_or_default();
+        let inside = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let directory = place.mountpoint.join(inside.unwrap_or_default());
+        // SECURITY: the text is relative to our own cgroup namespace; what lies outside of it begins with `..`.
+        let plain = directory.components().all(|part| part != std::path::Component::ParentDir);
+        if !plain || !directory.starts_with(&place.directory) {
+            return Err(Error::new(Kind::State, format!("process {init} has left the container's cgroup")));
+        }
+        let unified = Some(Place { directory, ..place.clone() });
+        Self { legacy: self.legacy.clone(), unified }.entrance()
+    }
+
+    /// The entrance of a process that joins at places below the container's own.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a path that leads out of the container's cgroup, or a controller that is not there; as
+    /// [`Cgroup::entrance`].
+    pub fn entrance_at(&self, places: &[SubCgroup]) -> Result<Entrance, Error> {
+        let mut moved = self.clone();
+        for sub in places {
+            let below = below(&sub.path)?;
+            if sub.controllers.is_empty() {
+                moved.legacy.iter_mut().chain(&mut moved.unified).for_each(|place| place.directory.push(&below));
+            }
+            for controller in &sub.controllers {
+                let found = moved.legacy.iter_mut().find(|place| place.controllers.iter().any(|one| one == controller));
+                let unknown = || Error::new(Kind::Invalid, format!("unknown controller {controller} in --cgroup"));
+                found.ok_or_else(unknown)?.directory.push(&below);
+            }
+        }
+        moved.entrance().map_err(|error| error.during("adding pid of the new process to the cgroup"))
+    }
+}
+
+/// A path below a directory, which cannot lead out of it.
+fn below(path: &str) -> Result<PathBuf, Error> {
+    let parts = Path::new(path).components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
+    let plain = parts.clone().all(|part| matches!(part, Component::Normal(_)));
+    plain.then(|| parts.collect()).ok_or_else(|| Error::new(Kind::Invalid, format!("bad sub cgroup path: {path}")))
+}

@@ -1,0 +1,82 @@
+//! Where a process of a container runs: on which processors, in which cgroup.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+mod bundle;
+
+use std::path::{Path, PathBuf};
+
+use bundle::{Bundle, captured, config, silent, text, wait};
+use runtime_core::cgroup::SubCgroup;
+use runtime_core::{Container, Exec};
+
+/// The directories of a cgroup in every hierarchy that has it.
+fn directories(path: &str) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounted = table.lines().filter(|line| line.contains(" - cgroup ") || line.contains(" - cgroup2 "));
+    let points = mounted.filter_map(|line| line.split(' ').nth(4));
+    points.map(|point| Path::new(point).join(path.trim_start_matches('/'))).filter(|one| one.is_dir()).collect()
+}
+
+fn exec(container: &Container, script: &str, places: &[(&[&str], &str)]) -> Result<String, String> {
+    let mut process: runtime_core::oci::Process = serde_json::from_value(config(script)["process"].clone()).unwrap();
+    process.set_cwd("/".into());
+    let (reader, stdio) = captured();
+    let sub_cgroups = places.iter().map(|(controllers, path)| SubCgroup {
+        controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+        path: (*path).to_owned(),
+    });
+    let request = Exec { sub_cgroups: sub_cgroups.collect(), ..Exec::new(process, stdio) };
+    let process = container.exec(request).map_err(|error| error.to_string())?;
+    let output = text(reader);
+    wait(&process);
+    Ok(output)
+}
+
+#[test]
+fn a_caller_that_is_bound_to_a_processor_does_not_bind_the_container() {
+    let all = std::thread::available_parallelism().unwrap().get();
+    let bound = std::thread::spawn(|| {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(0);
+        rustix::thread::sched_setaffinity(None, &one).unwrap();
+        let bundle = Bundle::new("affinity");
+        let (_, output) = bundle.run(&config("nproc"));
+        output
+    });
+    assert_eq!(bound.join().unwrap().trim(), all.to_string());
+}
+
+#[test]
+fn an_exec_joins_the_cgroup_it_is_told_to() {
+    let bundle = Bundle::new("subcgroup");
+    let (container, process) = bundle.create(&config("exec sleep 1000"), silent()).unwrap();
+    container.start().unwrap();
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
+    let path = own.lines().find_map(|line| line.split(':').nth(2).filter(|path| path.contains("subcgroup"))).unwrap();
+    let made: Vec<_> = directories(path).into_iter().map(|one| one.join("sub")).collect();
+    made.iter().for_each(|directory| std::fs::create_dir_all(directory).unwrap());
+    for (controllers, directory) in [("cpuset", "cpus"), ("cpuset", "mems")] {
+        // A version 1 cpuset takes no process before it has both.
+        for one in made.iter().filter(|one| one.to_string_lossy().contains(controllers)) {
+            let name = format!("cpuset.{directory}");
+            let value = std::fs::read_to_string(one.parent().unwrap().join(&name)).unwrap();
+            std::fs::write(one.join(&name), value).unwrap();
+        }
+    }
+    let inside = exec(&container, "cat /proc/self/cgroup", &[(&[], "sub")]).unwrap();
+    assert!(inside.lines().filter(|line| line.ends_with("/sub")).count() >= made.len(), "{inside}");
+    let refusals = [
+        (exec(&container, "exit 0", &[(&[], "..")]), "bad sub cgroup path: .."),
+        (exec(&container, "exit 0", &[(&["whaaat"], "/")]), "unknown controller whaaat in --cgroup"),
+    ];
+    for (refused, said) in refusals {
+        assert_eq!(refused.unwrap_err(), said);
+    }
+    let absent = exec(&container, "exit 0", &[(&[], "absent")]).unwrap_err();
+    assert!(absent.starts_with("adding pid "), "{absent}");
+    assert!(absent.contains("no such file or directory"), "{absent}");
+    assert!(exec(&container, "echo here", &[(&[], "/")]).unwrap() == "here\n");
+    container.signal(libc::SIGKILL).unwrap();
+    wait(&process);
+    container.delete().unwrap();
+}
