@@ -1,9 +1,30 @@
-//! `tare`: an OCI runtime with the command line of runc. It is not there yet, and says so; the runtime core that it will
-//! stand on serves containerd through `containerd-shim-tare-v2`.
+//! `tare`: an OCI runtime with the command line of runc. What is here are flags, formats and texts; what a container is,
+//! `runtime_core` knows. `command` has the table of verbs, `verb` one file for each, and the rest is what they share.
+
+mod command;
+mod failure;
+mod flags;
+mod help;
+mod log;
+mod session;
+mod signal;
+mod store;
+mod time;
+mod units;
+mod verb;
+
+mod attend;
+mod descriptors;
+mod files;
+mod launch;
+mod notify;
+mod relay;
+mod sockets;
+mod statistics;
+mod table;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("tare: the command line is not implemented yet; use containerd-shim-tare-v2 with containerd");
-    ExitCode::FAILURE
+    command::main(std::env::args_os())
 }

@@ -33,3 +33,5 @@ pub use features::features;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
 pub use spec::{read_spec, read_spec_file};
+pub use sys::inherited::{close_inherited_on_exec, is_inherited};
+pub use sys::signals::Signals;

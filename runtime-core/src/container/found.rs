@@ -1,6 +1,6 @@
 //! A container that another process has made, found by its record, and what everybody may ask of a container.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
@@ -105,6 +105,12 @@ impl Container {
             rootfs: record.rootfs,
             annotations: record.annotations,
         }
+    }
+
+    /// A descriptor that becomes readable when init has ended; `None` when it had ended before this was opened.
+    #[must_use]
+    pub fn init(&self) -> Option<BorrowedFd<'_>> {
+        self.init.as_ref().map(AsFd::as_fd)
     }
 
     /// Sends `signal` (1 to 64) to init. SIGKILL ends the container: what shares its pid namespace with others is killed

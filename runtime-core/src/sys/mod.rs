@@ -4,9 +4,11 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod inherited;
 pub(crate) mod namespace;
 pub(crate) mod rlimit;
 pub(crate) mod signal;
+pub(crate) mod signals;
 
 /// Hides this process's memory from every other: a child shares it until it has executed the stub.
 pub(crate) fn harden() -> Result<(), crate::Error> {
