@@ -5,7 +5,7 @@ mod create;
 mod dry_run;
 mod end;
 mod found;
-mod maps;
+pub(crate) mod maps;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod features;
 mod gate;
 mod hooks;
 mod host;
+mod id_map;
 mod line;
 mod lower;
 mod net_devices;

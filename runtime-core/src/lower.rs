@@ -6,12 +6,14 @@ mod finish;
 mod hook;
 mod init;
 mod mounts;
+mod porter;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
 pub(crate) use init::{Lowering, NEWPID, has_user, init};
+pub(crate) use porter::{Errand, porter};
 
 use tare_init::script::{Fd, Op};
 use tare_plan::Process;
@@ -31,6 +33,8 @@ pub(crate) mod point {
     pub(crate) const DEVICES: u32 = 5;
     /// For the size of its terminal, which its program must find as it was asked for.
     pub(crate) const SIZE: u32 = 4;
+    /// For the porter, who brings the host's trees into a user namespace.
+    pub(crate) const TREES: u32 = 7;
 }
 
 /// What a descriptor is that a stub sends.

@@ -5,20 +5,24 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tare_init::script::make;
-use tare_plan::{Device, DeviceSource, Mount, Plan, Reach, Tree};
+use tare_plan::{Device, DeviceSource, Mount, MountUsers, Plan, Reach, Tree};
 
 use crate::cgroup::Entrance;
 use crate::process::Stdio;
-use crate::{Error, Kind, lower};
+use crate::{Error, Kind, host, id_map, lower};
 
 /// The host's side of a mount.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) origin: Origin,
+    /// Whose maps its ids go through, and whether those of the mounts below it do.
+    pub(crate) id_map: Option<(Users, Reach)>,
     /// What the target has to be: one of [`make`].
     pub(crate) make: u32,
 }
@@ -28,16 +32,33 @@ pub(crate) struct Source {
 pub(crate) enum Origin {
     /// By the parent: a clone that is mounted nowhere.
     Cloned(OwnedFd),
-    /// By the child, from its own copy of the host's mounts: entering a user namespace, the kernel locks what the host
-    /// has set on them, and only a clone of that copy stays locked (user_namespaces(7), mount_namespaces(7)).
+    /// By the porter, or by the child itself, from the child's own copy of the host's mounts: entering a user namespace, the
+    /// kernel locks what the host has set on them, and only a clone of that copy stays locked (user_namespaces(7),
+    /// mount_namespaces(7)).
     Named(CString, Reach),
+}
+
+/// The user namespace whose maps an idmapped mount has.
+#[derive(Debug, Clone)]
+pub(crate) enum Users {
+    Container,
+    Own(Rc<OwnedFd>),
 }
 
 /// Who clones the host's trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cloner {
     Parent,
+    Porter,
+    /// A porter without privileges on the host could do no more, and may not even enter.
     Child,
+}
+
+/// The socket on which the porter hands the host's trees to the child.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    pub(crate) porter: OwnedFd,
+    pub(crate) child: OwnedFd,
 }
 
 /// What the child of a new container inherits.
@@ -52,6 +73,8 @@ pub(crate) struct Prepared {
     pub(crate) joined: Vec<(u32, OwnedFd)>,
     /// The host's /dev/null, to mask files with.
     pub(crate) null: Source,
+    /// With a porter only.
+    pub(crate) handover: Option<Handover>,
     pub(crate) entrance: Entrance,
     pub(crate) streams: Streams,
 }
@@ -70,17 +93,38 @@ impl Prepared {
         refuse_host_namespaces(plan, &joined)?;
         // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside.
         joined.sort_by_key(|(bit, _)| is_user_namespace(bit));
-        let cloner = if lower::has_user(&plan.namespaces) { Cloner::Child } else { Cloner::Parent };
+        let cloner = match (lower::has_user(&plan.namespaces), host::host()?.euid) {
+            (false, _) => Cloner::Parent,
+            (true, 0) => Cloner::Porter,
+            (true, _) => Cloner::Child,
+        };
         let device = |one| device(one, plan.device_source, cloner);
+        let mut made = Vec::new();
         Ok(Self {
             rootfs: rootfs(&plan.rootfs.path, cloner)?,
-            sources: plan.mounts.iter().map(|mount| source(mount, cloner)).collect::<Result<_, _>>()?,
+            sources: plan.mounts.iter().map(|mount| source(mount, cloner, &mut made)).collect::<Result<_, _>>()?,
             devices: plan.devices.iter().map(device).collect::<Result<_, _>>()?,
             joined,
             null: tree(Path::new("/dev/null"), Reach::Top, cloner)?,
+            handover: (cloner == Cloner::Porter).then(Handover::new).transpose()?,
             entrance,
             streams: Streams::new(stdio)?,
         })
+    }
+
+    /// What the porter carries, or the child clones, in this order; the rootfs first.
+    pub(crate) fn carried(&self) -> impl Iterator<Item = &Source> {
+        let binds = self.sources.iter().chain(&self.devices).flatten();
+        let all = [&self.rootfs].into_iter().chain(binds).chain([&self.null]);
+        all.filter(|source| matches!(source.origin, Origin::Named(..)))
+    }
+}
+
+impl Handover {
+    fn new() -> Result<Self, Error> {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (porter, child) = pair.map_err(|errno| Error::system("make a socket for the host's trees", errno))?;
+        Ok(Self { porter, child })
     }
 }
 
@@ -160,15 +204,27 @@ fn rootfs(path: &Path, cloner: Cloner) -> Result<Source, Error> {
     Err(Error::new(Kind::Invalid, format!("rootfs ({}) is not a directory", path.display())))
 }
 
-fn source(mount: &Mount, cloner: Cloner) -> Result<Option<Source>, Error> {
+/// User namespaces that are made for mounts, one for each pair of maps.
+type Made = Vec<(MountUsers, Rc<OwnedFd>)>;
+
+fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Source>, Error> {
     let target = || String::from_utf8_lossy(mount.target.as_c_str().to_bytes()).into_owned();
-    match &mount.tree {
-        Tree::Bind { source, reach } => {
-            let found = procfs_on_proc(mount, source).and_then(|()| tree(source, *reach, cloner));
-            found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
-        }
-        Tree::New { .. } | Tree::Remount => Ok(None),
+    let Tree::Bind { source, reach } = &mount.tree else { return Ok(None) };
+    let found = procfs_on_proc(mount, source).and_then(|()| {
+        let id_map = mount.id_map.as_ref().map(|map| users(&map.users, made).map(|users| (users, map.reach)));
+        Ok(Source { id_map: id_map.transpose()?, ..tree(source, *reach, cloner)? })
+    });
+    found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
+}
+
+fn users(wanted: &MountUsers, made: &mut Made) -> Result<Users, Error> {
+    let MountUsers::Own { uids, gids } = wanted else { return Ok(Users::Container) };
+    if let Some((_, users)) = made.iter().find(|(known, _)| known == wanted) {
+        return Ok(Users::Own(Rc::clone(users)));
     }
+    let users = Rc::new(id_map::namespace(uids, gids)?);
+    made.push((wanted.clone(), Rc::clone(&users)));
+    Ok(Users::Own(users))
 }
 
 /// Only a real procfs, its very root, may cover /proc: security labels are written there (CVE-2019-16884).
@@ -201,12 +257,12 @@ fn tree(path: &Path, reach: Reach, cloner: Cloner) -> Result<Source, Error> {
     let mode = rustix::fs::stat(path).map_err(failed)?.st_mode;
     let directory = FileType::from_raw_mode(mode) == FileType::Directory;
     let make = if directory { make::DIRECTORY } else { make::FILE };
-    if cloner == Cloner::Child {
+    if cloner != Cloner::Parent {
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(rustix::io::Errno::INVAL))?;
-        return Ok(Source { origin: Origin::Named(name, reach), make });
+        return Ok(Source { origin: Origin::Named(name, reach), id_map: None, make });
     }
     let whole = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | whole;
     let origin = Origin::Cloned(open_tree(rustix::fs::CWD, path, flags).map_err(failed)?);
-    Ok(Source { origin, make })
+    Ok(Source { origin, id_map: None, make })
 }

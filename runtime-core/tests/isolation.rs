@@ -4,10 +4,9 @@
 mod bundle;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use bundle::{
-    Bundle, alone_with_shared_mounts, captured, config, mount, push, silent, text, wait, with_capability,
+    Bundle, alone_with_shared_mounts, captured, config, mount, mount_away, push, silent, text, wait, with_capability,
     with_user_namespace,
 };
 use runtime_core::{Exec, ExitStatus};
@@ -117,7 +116,9 @@ fn what_the_host_has_set_on_a_mount_stays_set_in_a_user_namespace() {
                   busybox mount -o remount,bind,rw,suid,dev /mnt && echo undone; \
                   busybox mount -o remount,bind,rw,nosuid,nodev /mnt && echo writable; \
                   busybox umount /mnt/cover && echo uncovered";
-    for (name, user_namespace) in [("locked-not", false), ("locked", true)] {
+    for (name, user_namespace, option) in
+        [("locked-not", false, "rbind"), ("locked", true, "rbind"), ("locked-and-mapped", true, "ridmap")]
+    {
         let bundle = Bundle::new(name);
         let source = bundle.folder("source");
         mount(&["-t", "tmpfs", "tmpfs"], &source);
@@ -125,7 +126,7 @@ fn what_the_host_has_set_on_a_mount_stays_set_in_a_user_namespace() {
         mount(&["-o", "remount,bind,ro,nosuid,nodev"], &source);
         let mut config = config(script);
         with_capability(&mut config, "CAP_SYS_ADMIN");
-        let volume = json!({ "destination": "/mnt", "type": "bind", "source": source, "options": ["rbind"] });
+        let volume = json!({ "destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", option] });
         push(&mut config["mounts"], volume);
         if user_namespace {
             with_user_namespace(&mut config);
@@ -139,11 +140,6 @@ fn what_the_host_has_set_on_a_mount_stays_set_in_a_user_namespace() {
             assert_eq!(done(word), !user_namespace, "{name}: {word}: {output}");
         }
     }
-}
-
-/// Unmounts it and what is mounted below.
-fn mount_away(target: &Path) {
-    assert!(std::process::Command::new("umount").arg("-R").arg(target).status().unwrap().success());
 }
 
 #[test]

@@ -254,6 +254,12 @@ ops! {
     /// failures are written to `answer`.
     33 Gate { point: u32, word: Fd, answer: Fd }
 
+    // Talking to another stub.
+    /// Sends a descriptor into `socket`.
+    38 Give { socket: Fd, fd: Fd }
+    /// Receives the next descriptor from `socket`.
+    39 Take { socket: Fd, into: Slot }
+
     // Mounts.
     /// `mount_setattr(2)` on what `tree` is the root of; `propagation` 0 leaves it.
     40 SetAttr { tree: Fd, recursive: u32, set: u64, clear: u64, propagation: u64 }
@@ -280,6 +286,16 @@ ops! {
     50 SetAttrAt { root: Fd, path: &'a CStr, recursive: u32, set: u64, clear: u64, propagation: u64 }
     /// Makes `root` the root of the mount namespace and drops the old one.
     51 Pivot { root: Fd }
+    /// Maps the ids of a detached tree as the user namespace `users` does (`MOUNT_ATTR_IDMAP`).
+    52 IdMap { tree: Fd, recursive: u32, users: Fd }
+    /// `mount(2)`, for what has more options than fsconfig(2) takes; paths of the host.
+    53 Mount { source: &'a CStr, target: &'a CStr, kind: &'a CStr, flags: u64, data: &'a CStr }
+    /// Changes parameters of the file system that is mounted at `path` inside `root`: `fspick(2)`.
+    54 Reconfigure { root: Fd, path: &'a CStr, parameters: Strings<'a> }
+    /// Detaches what is mounted at a path of the host's, in this mount namespace; nothing mounted is no error.
+    55 Detach { path: &'a CStr }
+    /// Moves `root` over `/` and changes the root to it; the old one stays underneath.
+    56 MoveRoot { root: Fd }
 
     // Terminals.
     /// A new terminal of the devpts at `pts` inside `root`: master and peer into slots.

@@ -35,6 +35,8 @@ impl fmt::Display for Op<'_> {
             Op::Gate { point, .. } => write!(f, "wait at point {point} for anybody"),
             Op::Report { point } => write!(f, "report point {point}"),
             Op::Send { tag, .. } => write!(f, "send descriptor {tag}"),
+            Op::Give { fd, .. } => write!(f, "give {}", End(fd)),
+            Op::Take { into, .. } => write!(f, "take into slot {}", into.0),
             _ => self.fmt_rest(f),
         }
     }
@@ -63,6 +65,15 @@ impl Op<'_> {
                 write!(f, "set mount attributes of {path} +{set:#x} -{clear:#x} propagation {propagation:#x}")
             }
             Op::Pivot { .. } => f.write_str("pivot root"),
+            Op::IdMap { recursive, .. } => {
+                write!(f, "map ids{}", if recursive == 0 { "" } else { " of the whole tree" })
+            }
+            Op::Mount { kind, target, .. } => {
+                write!(f, "mount {} on {}", show(kind.to_bytes()), show(target.to_bytes()))
+            }
+            Op::Reconfigure { path, .. } => write!(f, "reconfigure {}", show(path.to_bytes())),
+            Op::Detach { path } => write!(f, "detach {}", show(path.to_bytes())),
+            Op::MoveRoot { .. } => f.write_str("move root"),
             Op::Terminal { path, .. } => write!(f, "open terminal of {}", show(path.to_bytes())),
             Op::Session { .. } => f.write_str("new session"),
             Op::Umask { mask } => write!(f, "set umask {mask:04o}"),

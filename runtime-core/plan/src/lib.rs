@@ -13,6 +13,7 @@ mod container;
 mod devices;
 mod home;
 mod hooks;
+mod id_map;
 mod inside_path;
 mod memory_policy;
 mod model;

@@ -132,6 +132,11 @@ pub struct Namespaces {
     pub gid_map: Vec<IdRange>,
     /// Who may write them.
     pub mapper: Mapper,
+    /// What the specification says of a joined user namespace's `uid_map`: it must be so. Empty, with the one below: it
+    /// says nothing.
+    pub claimed_uid_map: Vec<IdRange>,
+    /// The same of its `gid_map`.
+    pub claimed_gid_map: Vec<IdRange>,
     /// Clock offsets of a new time namespace: `monotonic`/`boottime`, seconds, nanoseconds.
     pub time_offsets: Vec<(CString, i64, u32)>,
 }
@@ -196,8 +201,33 @@ pub struct Mount {
     pub propagation: Vec<(Propagation, Reach)>,
     /// `ro` waits until everything is mounted and made inside it: `/dev`, and a tmpfs that later mounts need.
     pub seal_last: bool,
+    /// Its files belong to other ids than on the disk; bind mounts only.
+    pub id_map: Option<IdMap>,
     /// No symbolic link may lead to the target (CVE-2019-19921, CVE-2025-54867): proc and sysfs.
     pub plain_target: bool,
+}
+
+/// How the ids of a mount's files are mapped (`MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// Whose maps.
+    pub users: MountUsers,
+    /// The one mount, or all below it too (`ridmap`).
+    pub reach: Reach,
+}
+
+/// Whose maps an idmapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountUsers {
+    /// Those of the container's user namespace.
+    Container,
+    /// Its own: `inside` is what lies on the disk, `outside` what the host sees there.
+    Own {
+        /// For users.
+        uids: Vec<IdRange>,
+        /// For groups.
+        gids: Vec<IdRange>,
+    },
 }
 
 /// How far an attribute or a propagation change reaches.
@@ -231,7 +261,10 @@ pub enum Tree {
         copy_up: bool,
     },
     /// Change the attributes of what is already mounted at the target (`remount`).
-    Remount,
+    Remount {
+        /// What changes of the file system itself, as above.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
 }
 
 /// `MOUNT_ATTR_*` bits for `mount_setattr(2)`.

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) bind: Option<Reach>,
     /// `remount`.
     pub(crate) remount: bool,
+    /// `idmap` or `ridmap`.
+    pub(crate) id_map: Option<Reach>,
     /// `tmpcopyup`.
     pub(crate) copy_up: bool,
     /// `ro`, `nosuid` and their kin.
@@ -55,7 +57,7 @@ enum Meaning {
     Bind,
     Remount,
     CopyUp,
-    IdMap,
+    IdMap(Reach),
 }
 
 /// Every word of the specification's list but the recursive ones, which are these with an `r` in front.
@@ -100,8 +102,8 @@ const WORDS: [(&str, Meaning); 39] = [
     ("bind", Meaning::Bind),
     ("remount", Meaning::Remount),
     ("tmpcopyup", Meaning::CopyUp),
-    ("idmap", Meaning::IdMap),
-    ("ridmap", Meaning::IdMap),
+    ("idmap", Meaning::IdMap(Reach::Top)),
+    ("ridmap", Meaning::IdMap(Reach::Tree)),
 ];
 
 /// Options whose value may hold commas: SELinux contexts, as a whole and with or without quotes.
@@ -111,7 +113,7 @@ pub(crate) fn parse(field: &str, options: &[String]) -> Result<Options, Refusal>
     let mut parsed = Options::default();
     for option in options {
         match meaning(option) {
-            Some((meaning, reach)) => parsed.apply(field, meaning, reach)?,
+            Some((meaning, reach)) => parsed.apply(meaning, reach),
             None => parsed.data.extend(parameters(field, option)?),
         }
     }
@@ -122,8 +124,7 @@ pub(crate) fn parse(field: &str, options: &[String]) -> Result<Options, Refusal>
 #[must_use]
 pub fn names() -> Vec<String> {
     let words = WORDS.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
-    let supported = |word: &String| matches!(meaning(word), Some((meaning, _)) if !matches!(meaning, Meaning::IdMap));
-    let sorted: std::collections::BTreeSet<String> = words.filter(supported).collect();
+    let sorted: std::collections::BTreeSet<String> = words.filter(|word| meaning(word).is_some()).collect();
     sorted.into_iter().collect()
 }
 
@@ -145,7 +146,7 @@ fn meaning(option: &str) -> Option<(Meaning, Reach)> {
 
 impl Options {
     /// Later words win over earlier ones.
-    fn apply(&mut self, field: &str, meaning: Meaning, reach: Reach) -> Result<(), Refusal> {
+    fn apply(&mut self, meaning: Meaning, reach: Reach) {
         let attributes = match reach {
             Reach::Top => &mut self.attributes,
             Reach::Tree => &mut self.recursive,
@@ -173,9 +174,8 @@ impl Options {
             Meaning::Bind => self.bind = Some(reach),
             Meaning::Remount => self.remount = true,
             Meaning::CopyUp => self.copy_up = true,
-            Meaning::IdMap => return Err(Refusal::new(field, "idmapped mounts are not supported yet")),
+            Meaning::IdMap(reach) => self.id_map = Some(reach),
         }
-        Ok(())
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_attribute_has_a_recursive_form() {
-        for (word, meaning) in WORDS.into_iter().filter(|(_, meaning)| !matches!(meaning, Meaning::IdMap)) {
+        for (word, meaning) in WORDS.into_iter().filter(|(word, _)| !word.ends_with("idmap")) {
             let recursive = parsed(&format!("r{word}"));
             match meaning {
                 Meaning::Set(_) | Meaning::Clear(_) | Meaning::Atime(_) => {
@@ -244,12 +244,12 @@ mod tests {
         }
     }
 
-    /// The list of runtime-spec 1.3's config.md, without the id mapping ones.
+    /// The list of runtime-spec 1.3's config.md.
     #[test]
     fn every_word_of_the_specification_is_known() {
-        let list = "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev \
+        let list = "async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime nodev \
             nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime \
-            rbind rdev rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime \
+            rbind rdev rdiratime relatime remount rexec ridmap rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime \
             rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable \
             rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable";
         let known = names();
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn superblock_flags_and_the_refused_words() {
         assert_eq!(parsed("sync dirsync async lazytime mand nomand").superblock, ["dirsync", "lazytime"]);
-        for option in ["idmap", "ridmap", "=x", "a\0b"] {
+        for option in ["=x", "a\0b"] {
             assert!(parse("f", &[option.to_owned()]).is_err(), "{option:?}");
         }
     }

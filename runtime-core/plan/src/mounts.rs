@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use crate::cgroup_mount;
 use crate::inside_path::{c_string, host_path, inside};
 use crate::mount_options::{self, Options, attr};
 use crate::namespaces::Kind;
 use crate::{Host, InsidePath, Mount, Namespaces, Reach, Refusal, Symlink, Tree};
+use crate::{cgroup_mount, id_map};
 
 /// What may be mounted inside /proc: the files that lxcfs and its like provide for a container's `top` and `free`.
 const INSIDE_PROC: [&[u8]; 11] = [
@@ -57,6 +57,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
         let field = format!("mounts[{index}]");
         let target = target(&field, mount)?;
         let options = options(&field, mount)?;
+        let id_map = id_map::plan(&field, mount, &options, around)?;
         if is_new(mount, &options, "cgroup") {
             let expanded = cgroup_mount::plan(&field, &target, &options, around)?;
             planned.mounts.extend(expanded.mounts);
@@ -66,7 +67,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
         } else {
             let tree = tree(&field, mount, &target, &options, around)?;
             check_proc(&field, &target, &tree)?;
-            planned.mounts.push(assemble(tree, target, &options));
+            planned.mounts.push(Mount { id_map, ..assemble(tree, target, &options) });
         }
     }
     Ok(planned)
@@ -76,7 +77,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
 pub(crate) fn assemble(tree: Tree, target: InsidePath, options: &Options) -> Mount {
     let kind = match &tree {
         Tree::New { kind, .. } => kind.to_bytes(),
-        Tree::Bind { .. } | Tree::Remount => b"",
+        Tree::Bind { .. } | Tree::Remount { .. } => b"",
     };
     let read_only = options.attributes.set & attr::RDONLY != 0;
     Mount {
@@ -85,6 +86,7 @@ pub(crate) fn assemble(tree: Tree, target: InsidePath, options: &Options) -> Mou
         attributes: options.attributes,
         recursive: options.recursive,
         propagation: options.propagation.clone(),
+        id_map: None,
         tree,
         target,
     }
@@ -109,10 +111,6 @@ fn target(field: &str, mount: &oci::Mount) -> Result<InsidePath, Refusal> {
 }
 
 fn options(field: &str, mount: &oci::Mount) -> Result<Options, Refusal> {
-    let mapped = |listed: &Option<Vec<_>>| listed.as_ref().is_some_and(|listed| !listed.is_empty());
-    if mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
-        return Err(Refusal::new(format!("{field}.uidMappings"), "idmapped mounts are not supported yet"));
-    }
     let mut options =
         mount_options::parse(&format!("{field}.options"), mount.options().as_deref().unwrap_or_default())?;
     // The type of a bind mount is a dummy, but crun and podman take this one alone for the option.
@@ -135,10 +133,11 @@ fn tree(
         return Err(Refusal::new(of_options, "tmpcopyup is for a new tmpfs"));
     }
     if options.remount {
-        if !options.data.is_empty() {
-            return Err(Refusal::new(of_options, "a remount changes attributes, not options of the file system"));
+        // A remount of a bind is about the mount alone (mount(2)).
+        if options.bind.is_some() && !options.data.is_empty() {
+            return Err(Refusal::new(of_options, "bind mounts cannot have any filesystem-specific options applied"));
         }
-        return Ok(Tree::Remount);
+        return Ok(Tree::Remount { parameters: options.data.clone() });
     }
     if let Some(reach) = options.bind {
         if !options.data.is_empty() {
@@ -208,7 +207,7 @@ fn check_proc(field: &str, target: &InsidePath, tree: &Tree) -> Result<(), Refus
         _ if INSIDE_PROC.contains(&path) => true,
         Tree::New { kind, .. } => path == b"/proc" && kind.as_bytes() == b"proc",
         Tree::Bind { source, .. } => path == b"/proc" && source == Path::new("/proc"),
-        Tree::Remount => path == b"/proc",
+        Tree::Remount { .. } => path == b"/proc",
     };
     if allowed {
         return Ok(());

@@ -87,8 +87,13 @@ pub(crate) fn plan(linux: &Linux, host: &Host) -> Result<Namespaces, Refusal> {
     if !spaces.has(Kind::Mount) {
         return Err(Refusal::new("linux.namespaces", "a container needs a mount namespace apart from the host's"));
     }
-    spaces.uid_map = id_map("linux.uidMappings", linux.uid_mappings().as_deref(), &spaces)?;
-    spaces.gid_map = id_map("linux.gidMappings", linux.gid_mappings().as_deref(), &spaces)?;
+    let uids = id_map("linux.uidMappings", linux.uid_mappings().as_deref(), &spaces)?;
+    let gids = id_map("linux.gidMappings", linux.gid_mappings().as_deref(), &spaces)?;
+    if spaces.makes(Kind::User) {
+        (spaces.uid_map, spaces.gid_map) = (uids, gids);
+    } else {
+        (spaces.claimed_uid_map, spaces.claimed_gid_map) = (uids, gids);
+    }
     spaces.mapper = mapper(&spaces, host);
     spaces.time_offsets = time_offsets(linux, &spaces)?;
     Ok(spaces)
@@ -115,19 +120,20 @@ fn joined(field: &str, path: &std::path::Path) -> Result<PathBuf, Refusal> {
     Ok(path.to_owned())
 }
 
-/// The map of a new user namespace. A joined one has its map already: containerd repeats it beside the path, and runc
-/// passes over it, so it is passed over here.
+/// The map of a new user namespace. A joined one has its map already; containerd repeats it beside the path.
 fn id_map(field: &str, listed: Option<&[LinuxIdMapping]>, spaces: &Namespaces) -> Result<Vec<IdRange>, Refusal> {
     let listed = listed.unwrap_or_default();
     if !spaces.has(Kind::User) && !listed.is_empty() {
         return Err(Refusal::new(field, "mappings need a user namespace"));
     }
-    if !spaces.makes(Kind::User) {
-        return Ok(Vec::new());
-    }
-    if listed.is_empty() {
+    if spaces.makes(Kind::User) && listed.is_empty() {
         return Err(Refusal::new(field, "a new user namespace needs mappings"));
     }
+    id_ranges(field, listed)
+}
+
+/// An id map as the kernel takes it.
+pub(crate) fn id_ranges(field: &str, listed: &[LinuxIdMapping]) -> Result<Vec<IdRange>, Refusal> {
     if listed.len() > MAX_RANGES {
         return Err(Refusal::new(field, format!("the kernel takes at most {MAX_RANGES} mappings")));
     }

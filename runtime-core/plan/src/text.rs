@@ -10,8 +10,8 @@ use crate::mount_options::attr;
 use crate::namespaces::KINDS;
 use crate::process::LIMITS;
 use crate::{
-    Attributes, CapabilitySets, Device, DeviceSource, Filter, Hook, Hooks, InsidePath, Mount, Namespaces, Plan,
-    Process, Propagation, Reach, Scheduler, Symlink, Tree, User, capabilities,
+    Attributes, CapabilitySets, Device, DeviceSource, Filter, Hook, Hooks, IdMap, InsidePath, Mount, MountUsers,
+    Namespaces, Plan, Process, Propagation, Reach, Scheduler, Symlink, Tree, User, capabilities,
 };
 
 impl Display for Plan {
@@ -129,6 +129,11 @@ impl Namespaces {
                 line(f, name, format_args!("{} {} {}", range.inside, range.outside, range.count))?;
             }
         }
+        for (name, map) in [("claimed-uid-map", &self.claimed_uid_map), ("claimed-gid-map", &self.claimed_gid_map)] {
+            for range in map {
+                line(f, name, format_args!("{} {} {}", range.inside, range.outside, range.count))?;
+            }
+        }
         for (clock, seconds, nanoseconds) in &self.time_offsets {
             line(f, "clock", format_args!("{} {seconds} {nanoseconds}", Shown::text(clock)))?;
         }
@@ -145,6 +150,9 @@ impl Display for Mount {
             let prefix = if *reach == Reach::Tree { "r" } else { "" };
             write!(f, " {prefix}{propagation}")?;
         }
+        if let Some(id_map) = &self.id_map {
+            write!(f, " {id_map}")?;
+        }
         if self.seal_last {
             f.write_str(" sealed-last")?;
         }
@@ -160,18 +168,36 @@ impl Display for Tree {
         match self {
             Self::Bind { source, reach: Reach::Top } => write!(f, "bind {}", Shown::path(source)),
             Self::Bind { source, reach: Reach::Tree } => write!(f, "rbind {}", Shown::path(source)),
-            Self::Remount => f.write_str("remount"),
+            Self::Remount { parameters } => {
+                f.write_str("remount")?;
+                words(f, parameters)
+            }
             Self::New { kind, source, parameters, copy_up } => {
                 write!(f, "{} {}", Shown::text(kind), Shown::text(source))?;
-                for (key, value) in parameters {
-                    match value {
-                        Some(value) => write!(f, " {}={}", Shown::text(key), Shown::text(value))?,
-                        None => write!(f, " {}", Shown::text(key))?,
-                    }
-                }
+                words(f, parameters)?;
                 f.write_str(if *copy_up { " copy-up" } else { "" })
             }
         }
+    }
+}
+
+fn words(f: &mut Formatter<'_>, parameters: &[(std::ffi::CString, Option<std::ffi::CString>)]) -> fmt::Result {
+    parameters.iter().try_for_each(|(key, value)| match value {
+        Some(value) => write!(f, " {}={}", Shown::text(key), Shown::text(value)),
+        None => write!(f, " {}", Shown::text(key)),
+    })
+}
+
+impl Display for IdMap {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.reach == Reach::Tree { "ridmap" } else { "idmap" })?;
+        let MountUsers::Own { uids, gids } = &self.users else { return f.write_str("=container") };
+        for (name, ranges) in [("uids", uids), ("gids", gids)] {
+            let ranges: Vec<String> =
+                ranges.iter().map(|one| format!("{}:{}:{}", one.inside, one.outside, one.count)).collect();
+            write!(f, " {name}={}", ranges.join(","))?;
+        }
+        Ok(())
     }
 }
 

@@ -195,15 +195,11 @@ fn the_mounts() {
             r#"{"destination":"/x","source":"/y","options":["bind","size=1"]}"#,
             "mounts[7].options: bind mounts cannot have any filesystem-specific options applied",
         ),
+        ("/mounts/-", r#"{"destination":"/run","options":["remount","size=1m"]}"#, "planned"),
         (
             "/mounts/-",
-            r#"{"destination":"/x","source":"/y","options":["bind","idmap"]}"#,
-            "mounts[7].options: idmapped mounts are not supported yet",
-        ),
-        (
-            "/mounts/-",
-            r#"{"destination":"/x","source":"/y","options":["bind"],"uidMappings":[{"size":1}]}"#,
-            "mounts[7].uidMappings: idmapped mounts are not supported yet",
+            r#"{"destination":"/run","options":["remount","bind","size=1m"]}"#,
+            "mounts[7].options: bind mounts cannot have any filesystem-specific options applied",
         ),
         (
             "/mounts/-",
@@ -212,6 +208,36 @@ fn the_mounts() {
         ),
         ("/mounts/-", r#"{"destination":"/x","type":"t\u0000"}"#, "mounts[7].type: contains a NUL byte"),
     ]);
+}
+
+#[test]
+fn idmapped_mounts_are_binds_with_both_maps() {
+    let only_binds = "mounts[7]: id-mapped mounts are only supported for bind-mounts";
+    let both = "mounts[7]: id-mapped mounts must have both uid and gid mappings specified";
+    let ids = r#"[{"containerID":0,"hostID":1000,"size":10}]"#;
+    let mount = |rest: &str| format!(r#"{{"destination":"/x","source":"/y",{rest}}}"#);
+    for (rest, expected) in [
+        (format!(r#""options":["bind"],"uidMappings":{ids},"gidMappings":{ids}"#), "planned"),
+        (format!(r#""options":["rbind","ridmap"],"uidMappings":{ids},"gidMappings":{ids}"#), "planned"),
+        (format!(r#""options":["bind"],"uidMappings":{ids}"#), both),
+        (format!(r#""options":["bind"],"gidMappings":{ids}"#), both),
+        (r#""options":["bind","idmap"]"#.to_owned(), both),
+        (format!(r#""type":"tmpfs","uidMappings":{ids},"gidMappings":{ids}"#), only_binds),
+        (r#""type":"cgroup","options":["idmap"]"#.to_owned(), only_binds),
+        (r#""options":["remount","bind","idmap"]"#.to_owned(), only_binds),
+        (
+            format!(
+                r#""options":["bind"],"uidMappings":[{{"containerID":1,"hostID":1,"size":0}}],"gidMappings":{ids}"#
+            ),
+            "mounts[7].uidMappings[0]: size is 0",
+        ),
+    ] {
+        let outcome = planned("/mounts/-", &mount(&rest));
+        assert_eq!(outcome.map_or_else(|refusal| refusal.to_string(), |_| "planned".to_owned()), expected, "{rest}");
+    }
+    let rootless = Host { euid: 1000, ..host() };
+    let refusal = planned_on("/mounts/-", &mount(r#""options":["bind","idmap"]"#), &rootless).unwrap_err();
+    assert_eq!(refusal.to_string(), "mounts[7]: id-mapped mounts are not supported for rootless containers");
 }
 
 #[test]

@@ -15,13 +15,13 @@ use super::{CgroupDriver, Container, Create, Gate, RootfsMount};
 use crate::cgroup::Cgroup;
 use crate::gate::Fifos;
 use crate::line::Line;
-use crate::lower::{self, Lowering, point, tag};
+use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::Moved;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
 use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
-use crate::{Error, Kind, Process, Stdio, hooks, host, rooted, rootfs};
+use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, rooted, rootfs};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
@@ -146,7 +146,7 @@ fn give_birth(
 ) -> Result<(Process, Line), Error> {
     let script = lower::init(plan, prepared, &lowering(request, fifos)?);
     let mut newborn = spawn(&script)?;
-    raise(&mut newborn, plan, request)?;
+    raise(&mut newborn, plan, prepared, request)?;
     newborn.keep_waiting()
 }
 
@@ -233,7 +233,7 @@ fn add_home(plan: &mut Plan) {
 }
 
 /// Brings a newborn up to its gate.
-fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result<(), Error> {
+fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, prepared: &Prepared, request: &Create) -> Result<(), Error> {
     let mut moved = None;
     loop {
         let stand = newborn.listen()?;
@@ -246,10 +246,17 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
         let process = newborn.process()?;
         match stand {
             Stand::Waiting(GATE) => {
+                if prepared.handover.is_none() {
+                    id_map::check_claim(process.pid(), &plan.namespaces)?;
+                }
                 moved.into_iter().for_each(Moved::keep);
                 return Ok(());
             }
             Stand::Waiting(point::MAPS) => maps::give(&plan.namespaces, process.pid())?,
+            Stand::Waiting(point::TREES) => {
+                carry(newborn, plan, prepared)?;
+                continue;
+            }
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
             Stand::Waiting(point::SIZE) => process.resize(plan.process.terminal)?,
@@ -260,6 +267,23 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, request: &Create) -> Result
         }
         newborn.go()?;
     }
+}
+
+/// Sends a porter with the host's trees. The child is let go first: it takes what the porter gives, one by one, and a full
+/// socket would stop the porter.
+fn carry(newborn: &Newborn<'_, '_>, plan: &Plan, prepared: &Prepared) -> Result<(), Error> {
+    let Some(handover) = &prepared.handover else {
+        return Err(Error::new(Kind::System, "the stub waits for trees that nobody brings"));
+    };
+    let process = newborn.process()?;
+    id_map::check_claim(process.pid(), &plan.namespaces)?;
+    let users = id_map::of_process(process.pid())?;
+    let errand = Errand { process: process.as_fd(), kinds: libc::CLONE_NEWNS.cast_unsigned(), users: users.as_fd() };
+    let script = lower::porter(plan, prepared, handover, &errand);
+    let mut porter = spawn(&script)?;
+    newborn.go()?;
+    porter.listen()?;
+    porter.keep()?.wait().map(drop)
 }
 
 /// Everything is mounted, the root is still the host's: prestart and createRuntime see the host, createContainer the

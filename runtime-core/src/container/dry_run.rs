@@ -1,11 +1,16 @@
 //! What a container would be made of, without making it: `tare plan`. Sources of mounts are looked up, as create would;
 //! nothing is changed.
 
+use std::os::fd::AsFd as _;
+
 use super::Create;
 use super::create::{decide, lowering};
 use crate::cgroup::Cgroup;
+use crate::lower::Errand;
 use crate::prepare::Prepared;
 use crate::{Error, Stdio, host, lower};
+
+const CLONE_NEWNS: u32 = libc::CLONE_NEWNS.cast_unsigned();
 
 /// One step of a container's birth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,5 +32,15 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let prepared = Prepared::new(&plan, cgroup.stand_in()?, stdio)?;
     prepared.streams.fit(&plan.process)?;
     let script = lower::init(&plan, &prepared, &lowering(&request, None)?);
-    Ok(script.steps().map(|(about, op)| Step { about, op }).collect())
+    let mut steps: Vec<Step> = script.steps().map(|(about, op)| Step { about, op }).collect();
+    if let Some(handover) = &prepared.handover {
+        // Whom it serves does not exist yet; nothing in the text depends on it.
+        let errand = Errand { process: handover.child.as_fd(), users: handover.child.as_fd(), kinds: CLONE_NEWNS };
+        let carried = lower::porter(&plan, &prepared, handover, &errand);
+        let carried = carried.steps().map(|(about, op)| Step { about: format!("porter: {about}"), op });
+        // The child takes over what the porter hands over.
+        let place = steps.iter().position(|step| step.op.starts_with("take ")).unwrap_or(steps.len());
+        steps.splice(place..place, carried);
+    }
+    Ok(steps)
 }

@@ -8,7 +8,7 @@ use tare_plan::{IdRange, Mapper, Namespaces};
 use crate::{Error, Kind};
 
 /// Writes what `spaces` has for the process `pid`.
-pub(super) fn give(spaces: &Namespaces, pid: i32) -> Result<(), Error> {
+pub(crate) fn give(spaces: &Namespaces, pid: i32) -> Result<(), Error> {
     if !spaces.uid_map.is_empty() {
         match spaces.mapper {
             Mapper::Tools => {

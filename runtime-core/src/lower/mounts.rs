@@ -1,14 +1,15 @@
 //! The part of init's script that builds its file system.
 
 use std::ffi::CString;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use tare_init::script::{Fd, Op, Slot, Strings, make};
 use tare_plan::{Attributes, Mount, Plan, Propagation, Reach, Tree};
 
 use super::init::propagation;
-use crate::prepare::{Origin, Prepared, Source};
+use super::point;
+use crate::prepare::{Handover, Origin, Prepared, Source, Users};
 use crate::script::{Script, strings};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -24,7 +25,7 @@ pub(super) fn private_procfs(into: Slot) -> Op<'static> {
     Op::Filesystem { kind: c"proc", source: c"proc", parameters: Strings(b""), attributes, into }
 }
 
-/// Trees that the child has cloned itself and keeps until they are attached, by the source's address in `Prepared`.
+/// Trees that the child has cloned or been given and keeps until they are attached, by the source's address in `Prepared`.
 #[derive(Debug, Default)]
 pub(super) struct Trees(Vec<(*const Source, Fd)>);
 
@@ -33,27 +34,35 @@ impl Trees {
     /// that the container mounts on it can appear on the host; only a tree that is asked to be shared stays in its group.
     fn take<'fd>(&mut self, script: &mut Script<'fd>, source: &'fd Source, keep: Option<Propagation>) -> Fd {
         let known = self.0.iter().find(|(place, _)| std::ptr::eq(*place, source)).map(|(_, fd)| *fd);
-        let tree = known.unwrap_or_else(|| clone(script, source));
-        if keep != Some(Propagation::Shared) {
-            let private = matches!(keep, Some(Propagation::Private | Propagation::Unbindable));
-            let kind = propagation(if private { Propagation::Private } else { Propagation::Slave });
-            script.push(Op::SetAttr { tree, recursive: 1, set: 0, clear: 0, propagation: kind });
-        }
+        let tree = known.unwrap_or_else(|| clone(script, source, None));
+        cut_loose(script, tree, keep);
         tree
     }
 
-    /// Clones now what the child has to clone: later it will not be the host's root any more, and may not get there.
-    fn clone_named<'fd>(&mut self, script: &mut Script<'fd>, prepared: &'fd Prepared) {
-        let binds = prepared.sources.iter().chain(&prepared.devices).flatten();
-        for source in binds.chain([&prepared.null]).filter(|source| matches!(source.origin, Origin::Named(..))) {
-            let tree = clone(script, source);
-            self.0.push((source, tree));
+    /// What the porter hands over; the first is the rootfs, which is attached already.
+    fn receive<'fd>(&mut self, script: &mut Script<'fd>, prepared: &'fd Prepared, handover: &'fd Handover) {
+        script.what("take over the host's trees");
+        script.push(Op::Sync { point: point::TREES });
+        let socket = script.inherit(handover.child.as_fd());
+        for source in prepared.carried() {
+            let into = script.slot();
+            script.push(Op::Take { socket, into });
+            self.0.push((source, Fd::slot(into)));
         }
     }
 }
 
-fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source) -> Fd {
-    match &source.origin {
+fn cut_loose(script: &mut Script<'_>, tree: Fd, keep: Option<Propagation>) {
+    if keep != Some(Propagation::Shared) {
+        let private = matches!(keep, Some(Propagation::Private | Propagation::Unbindable));
+        let kind = propagation(if private { Propagation::Private } else { Propagation::Slave });
+        script.push(Op::SetAttr { tree, recursive: 1, set: 0, clear: 0, propagation: kind });
+    }
+}
+
+/// The tree of a source, with its ids mapped while it is mounted nowhere: later the kernel refuses it.
+pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, container: Option<BorrowedFd<'fd>>) -> Fd {
+    let tree = match &source.origin {
         Origin::Cloned(tree) => script.inherit(tree.as_fd()),
         Origin::Named(path, reach) => {
             script.what(format!("clone the tree at {}", path.to_string_lossy()));
@@ -62,7 +71,15 @@ fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source) -> Fd {
             script.push(Op::CloneTree { dir: Fd::CWD, path, flags, into });
             Fd::slot(into)
         }
-    }
+    };
+    let Some((users, reach)) = &source.id_map else { return tree };
+    let users = match users {
+        Users::Own(users) => Some(users.as_fd()),
+        Users::Container => container,
+    };
+    let users = users.map_or(Fd::NONE, |fd| script.inherit(fd));
+    script.push(Op::IdMap { tree, recursive: u32::from(*reach == Reach::Tree), users });
+    tree
 }
 
 /// Cuts the tree loose from the host's mounts and puts the rootfs where the host has it, for hooks that look there: from
@@ -75,16 +92,32 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
     let slave = propagation(Propagation::Slave);
     script.push(Op::SetAttr { tree: Fd::slot(place), recursive: 1, set: 0, clear: 0, propagation: slave });
     script.push(Op::Close { fd: Fd::slot(place) });
-    trees.clone_named(script, prepared);
+    script.free(place);
+    if let Some(handover) = &prepared.handover {
+        trees.receive(script, prepared, handover);
+        return trees.0.first().map_or(Fd::NONE, |(_, root)| *root);
+    }
+    // Later it will not be the host's root any more, and may not get there.
+    for source in prepared.carried() {
+        let tree = clone(script, source, None);
+        trees.0.push((source, tree));
+    }
+    let known = trees.0.first().map(|(_, root)| *root);
+    let root = known.unwrap_or_else(|| clone(script, &prepared.rootfs, None));
+    attach_rootfs(script, plan, root);
+    root
+}
+
+/// Puts the rootfs where the host has it.
+pub(super) fn attach_rootfs(script: &mut Script<'_>, plan: &Plan, root: Fd) {
     script.what(format!("attach rootfs {}", plan.rootfs.path.display()));
-    let keep = plan.rootfs.propagation.filter(|kind| *kind != Propagation::Shared);
-    let root = trees.take(script, &prepared.rootfs, keep);
+    cut_loose(script, root, plan.rootfs.propagation.filter(|kind| *kind != Propagation::Shared));
+    let place = script.slot();
     let path = CString::new(plan.rootfs.path.as_os_str().as_bytes()).unwrap_or_default();
     script.push(Op::Open { dir: Fd::CWD, path: &path, flags: OPEN_DIRECTORY, resolve: 0, into: place });
     script.push(Op::Attach { tree: root, target: Fd::slot(place) });
     script.push(Op::Close { fd: Fd::slot(place) });
     script.free(place);
-    root
 }
 
 /// Mounts, then devices and links inside them.
@@ -140,9 +173,12 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
             attributes(script, Fd::slot(into), Attributes::default(), mount);
             attach(script, Fd::slot(into), path, make::DIRECTORY | plain, root);
         }
-        Tree::Remount => {
+        Tree::Remount { parameters } => {
             let (set, clear) = (now.set, now.clear);
             script.push(Op::SetAttrAt { root, path, recursive: 0, set, clear, propagation: 0 });
+            if !parameters.is_empty() {
+                script.push(Op::Reconfigure { root, path, parameters: Strings(&flatten(parameters)) });
+            }
         }
     }
 }
@@ -245,7 +281,7 @@ fn source_text(mount: &Mount) -> String {
     match &mount.tree {
         Tree::Bind { source, .. } => source.display().to_string(),
         Tree::New { kind, .. } => kind.to_string_lossy().into_owned(),
-        Tree::Remount => "attributes".into(),
+        Tree::Remount { .. } => "attributes".into(),
     }
 }
 

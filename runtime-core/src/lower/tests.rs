@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use tare_plan::{CgroupLayout, Choices, Host, Plan, Tree};
+use tare_plan::{CgroupLayout, Choices, Host, Mount, MountUsers, Plan, Reach, Tree};
 
-use super::{Joining, Lowering, exec, init};
+use super::{Errand, Joining, Lowering, exec, init, porter};
 use crate::cgroup::Entrance;
 use crate::oci;
-use crate::prepare::{Origin, Prepared, Source, Streams};
+use crate::prepare::{Handover, Origin, Prepared, Source, Streams, Users};
 
 fn check(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lower/golden").join(name);
@@ -32,7 +32,18 @@ fn streams() -> Streams {
 }
 
 fn source() -> Source {
-    Source { origin: Origin::Cloned(null()), make: tare_init::script::make::FILE }
+    Source { origin: Origin::Cloned(null()), id_map: None, make: tare_init::script::make::FILE }
+}
+
+/// What a user namespace gets by its porter, with the ids mapped where the plan says so.
+fn named(mount: &Mount) -> Option<Source> {
+    let Tree::Bind { source, reach } = &mount.tree else { return None };
+    let name = std::ffi::CString::new(source.to_str().unwrap()).unwrap();
+    let id_map = mount.id_map.as_ref().map(|map| match map.users {
+        MountUsers::Container => (Users::Container, map.reach),
+        MountUsers::Own { .. } => (Users::Own(std::rc::Rc::new(null())), map.reach),
+    });
+    Some(Source { origin: Origin::Named(name, *reach), id_map, make: tare_init::script::make::DIRECTORY })
 }
 
 fn host() -> Host {
@@ -57,18 +68,36 @@ fn plan(config: &str) -> Plan {
     tare_plan::container(&spec, &choices, &host()).unwrap()
 }
 
-fn init_text(config: &str) -> String {
-    let plan = plan(config);
+fn prepared(plan: &Plan) -> Prepared {
     let is_bind = |tree: &Tree| matches!(tree, Tree::Bind { .. });
-    let prepared = Prepared {
+    let streams = if plan.process.terminal.is_some() { Streams::Terminal } else { streams() };
+    let by_parent = Prepared {
         rootfs: source(),
         sources: plan.mounts.iter().map(|mount| is_bind(&mount.tree).then(source)).collect(),
         devices: plan.devices.iter().map(|_| None).collect(),
         joined: vec![],
         null: source(),
+        handover: None,
         entrance: entrance(),
-        streams: if plan.process.terminal.is_some() { Streams::Terminal } else { streams() },
+        streams,
     };
+    if !super::has_user(&plan.namespaces) {
+        return by_parent;
+    }
+    let at =
+        |path: &str| Source { origin: Origin::Named(std::ffi::CString::new(path).unwrap(), Reach::Tree), ..source() };
+    Prepared {
+        rootfs: at("/bundle/rootfs"),
+        sources: plan.mounts.iter().map(named).collect(),
+        devices: plan.devices.iter().map(|device| Some(at(device.path.as_c_str().to_str().unwrap()))).collect(),
+        null: at("/dev/null"),
+        handover: Some(Handover { porter: null(), child: null() }),
+        ..by_parent
+    }
+}
+
+fn init_text(config: &str) -> String {
+    let plan = plan(config);
     let lowering = Lowering {
         id: "golden",
         no_new_keyring: false,
@@ -77,7 +106,7 @@ fn init_text(config: &str) -> String {
         preserve_fds: 0,
         die_with_caller: false,
     };
-    init(&plan, &prepared, &lowering).to_text()
+    init(&plan, &prepared(&plan), &lowering).to_text()
 }
 
 #[test]
@@ -88,6 +117,15 @@ fn a_container_is_built_in_this_order() {
 #[test]
 fn a_user_namespace_waits_for_its_maps_before_anything_is_mounted() {
     check("userns.ops", &init_text(include_str!("golden/userns.json")));
+}
+
+#[test]
+fn a_porter_clones_everything_before_it_attaches_the_rootfs() {
+    let plan = plan(include_str!("golden/userns.json"));
+    let (prepared, process, users) = (prepared(&plan), null(), null());
+    let (process, users) = (std::os::fd::AsFd::as_fd(&process), std::os::fd::AsFd::as_fd(&users));
+    let errand = Errand { process, kinds: 0x2_0000, users };
+    check("porter.ops", &porter(&plan, &prepared, prepared.handover.as_ref().unwrap(), &errand).to_text());
 }
 
 #[test]

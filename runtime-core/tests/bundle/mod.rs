@@ -159,3 +159,8 @@ pub(crate) fn alone_with_shared_mounts(test: &str) -> bool {
 pub(crate) fn mount(words: &[&str], target: &Path) {
     assert!(Command::new("mount").args(words).arg(target).status().unwrap().success(), "{words:?}");
 }
+
+/// Unmounts it and what is mounted below.
+pub(crate) fn mount_away(target: &Path) {
+    assert!(Command::new("umount").arg("-R").arg(target).status().unwrap().success());
+}

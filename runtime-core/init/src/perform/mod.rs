@@ -159,6 +159,11 @@ impl<'a> Interpreter<'a> {
             Op::Gate { point, word, answer } => self.gate(point, word, answer),
             Op::Report { point } => self.report(point),
             Op::Send { fd, tag } => self.send(fd, tag),
+            Op::Give { socket, fd } => Ok(sys::send_fd(self.fd(socket), &[0], self.fd(fd))?),
+            Op::Take { socket, into } => {
+                let fd = sys::receive_fd(self.fd(socket))?;
+                self.keep(into, fd)
+            }
             Op::Find { candidates } => self.find(candidates),
             Op::Exec { arguments, environment } => self.exec(arguments, environment),
             _ => self.perform_on_files(op),
@@ -224,6 +229,13 @@ impl<'a> Interpreter<'a> {
             }
             Op::Seal { root, path } => mounts::seal(self.fd(root), path),
             Op::Pivot { root } => mounts::pivot(self.fd(root)),
+            Op::IdMap { tree, recursive, users } => {
+                Ok(sys::mount_idmap(self.fd(tree), mounts::reach(recursive), self.fd(users))?)
+            }
+            Op::Mount { source, target, kind, flags, data } => Ok(sys::mount(source, target, kind, flags, data)?),
+            Op::Reconfigure { root, path, parameters } => mounts::reconfigure(self.fd(root), path, parameters),
+            Op::Detach { path } => Ok(mounts::detach(path)?),
+            Op::MoveRoot { root } => mounts::move_root(self.fd(root)),
             Op::Chdir { path, later } => self.chdir(path, later),
             _ => become_user::perform(op, |slot, fd| self.keep(slot, fd)),
         }

@@ -89,14 +89,29 @@ pub(super) fn filesystem(kind: &CStr, source: &CStr, parameters: Strings<'_>, at
     if !source.is_empty() {
         sys::fsconfig_string(fs, c"source", source).at(2)?;
     }
-    let mut strings = parameters.iter();
-    while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
-        if value.is_empty() { sys::fsconfig_flag(fs, key) } else { sys::fsconfig_string(fs, key, value) }.at(2)?;
-    }
+    configure(fs, parameters).at(2)?;
     sys::fsconfig_create(fs).at(3)?;
     let tree = sys::fsmount(fs, attributes).at(4)?;
     sys::close(fs)?;
     Ok(tree)
+}
+
+fn configure(fs: i32, parameters: Strings<'_>) -> Answer<()> {
+    let mut strings = parameters.iter();
+    while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+        if value.is_empty() { sys::fsconfig_flag(fs, key) } else { sys::fsconfig_string(fs, key, value) }?;
+    }
+    Ok(())
+}
+
+/// Other parameters for a file system that is mounted. Steps: 1 finding it, 2 a parameter, 3 the change.
+pub(super) fn reconfigure(root: i32, path: &CStr, parameters: Strings<'_>) -> Done {
+    let found = target(root, path, make::NOTHING).at(1)?;
+    let fs = sys::fspick(found).at(1)?;
+    configure(fs, parameters).at(2)?;
+    sys::fsconfig_reconfigure(fs).at(3)?;
+    sys::close(fs)?;
+    Ok(sys::close(found)?)
 }
 
 /// Hides a path behind an empty file or directory. What is absent needs no hiding.
@@ -141,6 +156,25 @@ pub(super) fn pivot(root: i32) -> Done {
     sys::pivot_root_here().at(2)?;
     sys::detach_here().at(3)?;
     sys::chdir(c"/").at(4)
+}
+
+/// For an old root that cannot be put away (an initramfs): `root` goes over it. What is below can be reached again by
+/// whoever may chroot(2).
+pub(super) fn move_root(root: i32) -> Done {
+    let top = sys::openat2(root, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, 0).at(1)?;
+    sys::move_mount(root, top).at(2)?;
+    sys::close(top)?;
+    sys::fchdir(root).at(3)?;
+    sys::chroot(c".").at(4)?;
+    sys::chdir(c"/").at(4)
+}
+
+/// Detaches what is mounted there, if anything is.
+pub(super) fn detach(path: &CStr) -> Answer<()> {
+    match sys::detach(path) {
+        Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
+        other => other,
+    }
 }
 
 /// `lo` up: netdevice(7), `SIOCGIFFLAGS`, `IFF_UP`, `SIOCSIFFLAGS`.

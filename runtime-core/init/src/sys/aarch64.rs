@@ -53,6 +53,8 @@ pub(super) mod nr {
     pub(in crate::sys) const PRCTL: usize = 167;
     pub(in crate::sys) const SOCKET: usize = 198;
     pub(in crate::sys) const SENDMSG: usize = 211;
+    pub(in crate::sys) const RECVMSG: usize = 212;
+    pub(in crate::sys) const MOUNT: usize = 40;
     pub(in crate::sys) const KEYCTL: usize = 219;
     pub(in crate::sys) const EXECVE: usize = 221;
     pub(in crate::sys) const MMAP: usize = 222;

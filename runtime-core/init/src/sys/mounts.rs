@@ -22,11 +22,20 @@ struct MountAttr {
 
 /// `mount_setattr(2)` on the mount whose root `tree` is.
 pub fn mount_setattr(tree: i32, flags: u32, set: u64, clear: u64, propagation: u64) -> Answer<()> {
-    let attr = MountAttr { set, clear, propagation, userns: 0 };
+    set_attributes(tree, flags, &MountAttr { set, clear, propagation, userns: 0 })
+}
+
+/// `mount_setattr(MOUNT_ATTR_IDMAP)` with the maps of the user namespace `users`.
+pub fn mount_idmap(tree: i32, flags: u32, users: i32) -> Answer<()> {
+    let userns = u64::from(users.cast_unsigned());
+    set_attributes(tree, flags, &MountAttr { set: 0x10_0000, clear: 0, propagation: 0, userns })
+}
+
+fn set_attributes(tree: i32, flags: u32, attr: &MountAttr) -> Answer<()> {
     let flags = word(flags | AT_EMPTY_PATH);
     let size = size_of::<MountAttr>();
     // SAFETY: the string is static and the struct outlives the call, which only reads it.
-    answer(unsafe { syscall(442, [arg(tree), text(c""), flags, place(&attr), size, 0]) }).map(drop)
+    answer(unsafe { syscall(442, [arg(tree), text(c""), flags, place(attr), size, 0]) }).map(drop)
 }
 
 /// `fsopen(2)`.
@@ -51,6 +60,32 @@ pub fn fsconfig_string(fs: i32, key: &CStr, value: &CStr) -> Answer<()> {
 pub fn fsconfig_create(fs: i32) -> Answer<()> {
     // SAFETY: no memory is involved.
     answer(unsafe { syscall(431, [arg(fs), 6, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `fsconfig(FSCONFIG_CMD_RECONFIGURE)`.
+pub fn fsconfig_reconfigure(fs: i32) -> Answer<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { syscall(431, [arg(fs), 7, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// `fspick(2)` of the file system whose mount's root `mounted` is.
+pub fn fspick(mounted: i32) -> Answer<i32> {
+    // FSPICK_CLOEXEC | FSPICK_EMPTY_PATH.
+    // SAFETY: the string is static.
+    answer_fd(unsafe { syscall(433, [arg(mounted), text(c""), 9, 0, 0, 0]) })
+}
+
+/// `mount(2)`.
+pub fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Answer<()> {
+    // SAFETY: the strings outlive the call; file systems that take `data` take text.
+    answer(unsafe { syscall(nr::MOUNT, [text(source), text(target), text(kind), long(flags), text(data), 0]) })
+        .map(drop)
+}
+
+/// `umount2(MNT_DETACH | UMOUNT_NOFOLLOW)`.
+pub fn detach(path: &CStr) -> Answer<()> {
+    // SAFETY: the string outlives the call.
+    answer(unsafe { syscall(nr::UMOUNT2, [text(path), 2 | 8, 0, 0, 0, 0]) }).map(drop)
 }
 
 /// `fsmount(2)`.

@@ -250,6 +250,32 @@ pub fn send_fd(socket: i32, bytes: &[u8], fd: i32) -> Answer<()> {
     answer(unsafe { syscall(nr::SENDMSG, [arg(socket), place(&header), 0, 0, 0, 0]) }).map(drop)
 }
 
+/// Receives one descriptor, close-on-exec; whatever else comes is no message of ours.
+pub fn receive_fd(socket: i32) -> Answer<i32> {
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    let mut byte = [0_u8; 1];
+    let mut control = [0_u64; 3];
+    let mut vector = [room(&mut byte), byte.len()];
+    let mut header = Header {
+        name: 0,
+        name_length: 0,
+        vector: room(&mut vector),
+        vector_length: 1,
+        control: room(&mut control),
+        control_length: 24,
+        flags: 0,
+    };
+    // SAFETY: the kernel fills the header and the buffers that it names, which outlive the call, within their lengths.
+    let received =
+        answer(unsafe { syscall(nr::RECVMSG, [arg(socket), room(&mut header), MSG_CMSG_CLOEXEC, 0, 0, 0]) })?;
+    // SAFETY: an initialised local; read as volatile because the kernel has written it behind the compiler's back.
+    let [length, kind, fd] = unsafe { core::ptr::read_volatile(&raw const control) };
+    if received == 1 && length == 20 && kind == 1 | 1 << 32 {
+        return u32::try_from(fd & 0xffff_ffff).map(u32::cast_signed).map_err(|_| Errno::EBADMSG);
+    }
+    Err(Errno::EBADMSG)
+}
+
 /// The second argument of the program, as a descriptor number. `stack` is the initial stack pointer.
 #[cfg(tare_stub)]
 pub fn script_descriptor(stack: *const usize) -> Option<i32> {

@@ -17,6 +17,8 @@ pub(super) mod nr {
     pub(in crate::sys) const IOCTL: usize = 16;
     pub(in crate::sys) const SOCKET: usize = 41;
     pub(in crate::sys) const SENDMSG: usize = 46;
+    pub(in crate::sys) const RECVMSG: usize = 47;
+    pub(in crate::sys) const MOUNT: usize = 165;
     pub(in crate::sys) const EXECVE: usize = 59;
     pub(in crate::sys) const FCNTL: usize = 72;
     pub(in crate::sys) const GETCWD: usize = 79;

@@ -1,0 +1,210 @@
+//! Mounts that change whose the files are, and mounts into user namespaces. Runs as root.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+mod bundle;
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use bundle::{Bundle, config, push, silent, wait, with_user_namespace};
+use runtime_core::{ExitStatus, Kind};
+use serde_json::{Value, json};
+
+/// A folder that everybody may write, with a file that belongs to this user and group of the host.
+fn volume(bundle: &Bundle, owner: u32) -> PathBuf {
+    let volume = bundle.folder("volume");
+    std::fs::set_permissions(&volume, Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(volume.join("file"), "text").unwrap();
+    for path in [volume.clone(), volume.join("file")] {
+        chown(path, Some(owner), Some(owner)).unwrap();
+    }
+    volume
+}
+
+fn bind(source: &Path, options: &[&str]) -> Value {
+    json!({ "destination": "/mnt", "type": "bind", "source": source, "options": options })
+}
+
+fn with_maps(mut mount: Value, inside: u32, outside: u32) -> Value {
+    let map = json!([{ "containerID": inside, "hostID": outside, "size": 1000 }]);
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    mount
+}
+
+const OWNERS: &str = "busybox stat -c '%u %g' /mnt/file; echo more > /mnt/made; busybox stat -c '%u %g' /mnt/made";
+
+#[test]
+fn an_idmapped_mount_shows_other_owners_and_writes_back_the_true_ones() {
+    let bundle = Bundle::new("idmap");
+    let volume = volume(&bundle, 7);
+    let mut config = config(OWNERS);
+    push(&mut config["mounts"], bind(&volume, &["rbind"]));
+    // The positive control: without a map the owner is what it is, and what root makes is root's.
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "7 7\n0 0\n".into()));
+    std::fs::remove_file(volume.join("made")).unwrap();
+    // What is 5 to 1004 on the disk is 0 to 999 here: 7 is 2, and root's files are 5's.
+    *config["mounts"].as_array_mut().unwrap().last_mut().unwrap() = with_maps(bind(&volume, &["rbind"]), 5, 0);
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "2 2\n0 0\n".into()));
+    let made = std::fs::metadata(volume.join("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (5, 5));
+    // On the host nothing has changed hands.
+    assert_eq!(std::fs::metadata(volume.join("file")).unwrap().uid(), 7);
+}
+
+#[test]
+fn in_a_user_namespace_a_volume_is_mapped_by_the_containers_maps_or_by_its_own() {
+    let bundle = Bundle::new("idmap-user");
+    let volume = volume(&bundle, 7);
+    let check = |mount: Value, expected: &str| {
+        let mut config = config(OWNERS);
+        with_user_namespace(&mut config);
+        push(&mut config["mounts"], mount);
+        let (status, output) = bundle.run(&config);
+        assert_eq!((status, output.as_str()), (ExitStatus::Code(0), expected));
+        let made = std::fs::metadata(volume.join("made")).unwrap();
+        std::fs::remove_file(volume.join("made")).unwrap();
+        made.uid()
+    };
+    assert_eq!(check(bind(&volume, &["bind", "idmap"]), "7 7\n0 0\n"), 0);
+    assert_eq!(check(bind(&volume, &["rbind", "ridmap"]), "7 7\n0 0\n"), 0);
+    // 5 on the disk is 100000 on the host, which is 0 in the container.
+    assert_eq!(check(with_maps(bind(&volume, &["bind"]), 5, 100_000), "2 2\n0 0\n"), 5);
+    // The positive control: unmapped, everything belongs to nobody, and root's files cannot be stored.
+    let mut config = config("busybox stat -c '%u %g' /mnt/file; echo > /mnt/file");
+    with_user_namespace(&mut config);
+    push(&mut config["mounts"], bind(&volume, &["bind"]));
+    let (status, output) = bundle.run(&config);
+    assert!(status == ExitStatus::Code(1) && output.starts_with("65534 65534\n"), "{status} {output}");
+}
+
+#[test]
+fn ridmap_reaches_the_mounts_below_and_idmap_does_not() {
+    if !bundle::alone_with_shared_mounts("ridmap_reaches_the_mounts_below_and_idmap_does_not") {
+        return;
+    }
+    for user_namespace in [false, true] {
+        for (option, below) in [("idmap", "65534"), ("ridmap", "2")] {
+            let bundle = Bundle::new(option);
+            let volume = volume(&bundle, 7);
+            let inner = bundle.folder("volume/inner");
+            bundle::mount(&["-t", "tmpfs", "tmpfs"], &inner);
+            std::fs::write(inner.join("file"), "").unwrap();
+            chown(inner.join("file"), Some(7), Some(7)).unwrap();
+            let mut config = config("busybox stat -c %u /mnt/file /mnt/inner/file");
+            let outside = if user_namespace { 100_000 } else { 0 };
+            push(&mut config["mounts"], with_maps(bind(&volume, &["rbind", option]), 5, outside));
+            if user_namespace {
+                with_user_namespace(&mut config);
+            }
+            let (_, output) = bundle.run(&config);
+            bundle::mount_away(&inner);
+            let below = if user_namespace || option == "ridmap" { below } else { "7" };
+            assert_eq!(output, format!("2\n{below}\n"), "{option}, user namespace: {user_namespace}");
+        }
+    }
+}
+
+#[test]
+fn an_idmapped_mount_of_a_file_system_that_cannot_is_refused_and_leaves_nothing() {
+    let bundle = Bundle::new("idmap-proc");
+    let mut config = config("true");
+    push(&mut config["mounts"], with_maps(bind(Path::new("/proc/sys"), &["bind"]), 0, 1000));
+    let error = bundle.create(&config, silent()).unwrap_err();
+    assert!(error.to_string().contains("mount /proc/sys on /mnt: "), "{error}");
+    assert_eq!(error.errno(), Some(rustix::io::Errno::INVAL));
+    assert!(!bundle.0.join("state.json").exists());
+}
+
+/// A target that a link of the image leads out of the root: the mount stays inside, mapped or not.
+#[test]
+fn an_idmapped_mount_through_a_link_stays_inside() {
+    for user_namespace in [false, true] {
+        let bundle = Bundle::new("idmap-link");
+        let volume = volume(&bundle, 7);
+        let outside = bundle.folder("outside");
+        std::fs::create_dir_all(bundle.0.join("rootfs").join(outside.strip_prefix("/").unwrap())).unwrap();
+        std::os::unix::fs::symlink(&outside, bundle.0.join("rootfs/link")).unwrap();
+        let mut config = config(&format!("busybox stat -c %u {}/file", outside.display()));
+        let mut mount = with_maps(bind(&volume, &["bind"]), 5, if user_namespace { 100_000 } else { 0 });
+        mount["destination"] = json!("/link");
+        push(&mut config["mounts"], mount);
+        if user_namespace {
+            with_user_namespace(&mut config);
+        }
+        // The link's absolute target is below the container's root, and nothing is there on the host.
+        assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "2\n".into()));
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_source_in_a_private_folder_of_another_user_reaches_a_user_namespace() {
+    let bundle = Bundle::new("private");
+    let home = bundle.folder("home");
+    std::fs::create_dir(home.join("data")).unwrap();
+    std::fs::write(home.join("data/file"), "text").unwrap();
+    std::fs::set_permissions(home.join("data"), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+    chown(&home, Some(1234), Some(1234)).unwrap();
+    let mut config = config("busybox cat /mnt/file");
+    with_user_namespace(&mut config);
+    push(&mut config["mounts"], bind(&home.join("data"), &["rbind", "ro"]));
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "text".into()));
+}
+
+#[test]
+fn a_bundle_in_a_private_folder_of_another_user_is_no_obstacle_either() {
+    let bundle = Bundle::new("private-bundle");
+    std::fs::set_permissions(&bundle.0, Permissions::from_mode(0o700)).unwrap();
+    chown(&bundle.0, Some(1234), Some(1234)).unwrap();
+    let mut config = config("echo here");
+    with_user_namespace(&mut config);
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "here\n".into()));
+}
+
+#[test]
+fn a_joined_user_namespace_must_have_the_maps_that_are_claimed() {
+    let sandbox = Bundle::new("pinned");
+    let mut pause = config("busybox sleep 1000");
+    with_user_namespace(&mut pause);
+    let (container, init) = sandbox.create(&pause, silent()).unwrap();
+    container.start().unwrap();
+    let bundle = Bundle::new("pinned-second");
+    let volume = volume(&bundle, 7);
+    let mut joining = config("busybox cat /proc/self/uid_map; busybox ls /sys/class/net; busybox stat -c %u /mnt/file");
+    with_user_namespace(&mut joining);
+    for space in joining["linux"]["namespaces"].as_array_mut().unwrap() {
+        for (kind, file) in [("user", "user"), ("network", "net")] {
+            if space["type"] == kind {
+                space["path"] = json!(format!("/proc/{}/ns/{file}", init.pid()));
+            }
+        }
+    }
+    push(&mut joining["mounts"], json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs" }));
+    push(&mut joining["mounts"], bind(&volume, &["rbind", "ridmap"]));
+    let (status, output) = bundle.run(&joining);
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!((status, words), (ExitStatus::Code(0), vec!["0", "100000", "65536", "lo", "7"]));
+    for (which, size) in [("uidMappings", 65535), ("gidMappings", 1)] {
+        let mut wrong = joining.clone();
+        wrong["linux"][which][0]["size"] = json!(size);
+        let error = bundle.create(&wrong, silent()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{error}");
+        assert!(error.to_string().contains("both namespace path and non-matching mapping specified"), "{error}");
+        assert!(!bundle.0.join("state.json").exists());
+    }
+    container.delete().unwrap();
+    assert_eq!(wait(&init), ExitStatus::Signal(9));
+}
+
+#[test]
+fn a_remount_changes_options_of_the_file_system_too() {
+    let bundle = Bundle::new("remount");
+    let mut config = config("busybox grep -E ' /tmp ' /proc/mounts");
+    push(&mut config["mounts"], json!({ "destination": "/tmp", "type": "tmpfs", "options": ["size=64k"] }));
+    push(&mut config["mounts"], json!({ "destination": "/tmp", "options": ["remount", "nodev", "size=128k"] }));
+    let (status, output) = bundle.run(&config);
+    assert!(status == ExitStatus::Code(0) && output.contains("nodev") && output.contains("size=128k"), "{output}");
+}
