@@ -72,7 +72,7 @@ impl Containerd {
             shim_is_there || !products.contains(&Product::Tare),
             "containerd-shim-tare-v2 is not built (make build), and TARE_SHIM names none"
         );
-        leftovers::sweep_abandoned();
+        leftovers::sweep_abandoned(Path::new(leftovers::HOMES));
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{}{}-{number:03}", leftovers::PREFIX, std::process::id());
         let home = Path::new(leftovers::HOMES).join(&namespace);

@@ -61,7 +61,7 @@ pub(crate) fn namespace(home: &Path) -> String {
     home.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn subfolders(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn subfolders(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect()
 }
@@ -105,9 +105,9 @@ fn states(home: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Sweeps away the homes of runs whose process is gone.
-pub(crate) fn sweep_abandoned() {
-    for folder in subfolders(Path::new(HOMES)) {
+/// Sweeps away those homes in a folder whose run's process is gone.
+pub(crate) fn sweep_abandoned(homes: &Path) {
+    for folder in subfolders(homes) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !machine::alive(pid)) {
@@ -118,6 +118,15 @@ pub(crate) fn sweep_abandoned() {
 
 /// Ends and removes everything that belongs to a home, whatever state it is in.
 pub(crate) fn purge(home: &Path) {
+    end_containers(home);
+    for socket in sockets(home) {
+        let _ = fs::remove_file(socket);
+    }
+    let _ = fs::remove_dir_all(home);
+}
+
+/// Ends the processes of a home, and removes its mounts and control groups.
+pub(crate) fn end_containers(home: &Path) {
     for _ in 0..100 {
         let processes = processes(home);
         if processes.is_empty() {
@@ -133,10 +142,6 @@ pub(crate) fn purge(home: &Path) {
     for top in machine::cgroups(&namespace(home)) {
         remove_cgroup(&top);
     }
-    for socket in sockets(home) {
-        let _ = fs::remove_file(socket);
-    }
-    let _ = fs::remove_dir_all(home);
 }
 
 fn kill(pid: u32) {

@@ -12,6 +12,7 @@ mod events;
 mod image;
 pub mod leftovers;
 pub mod machine;
+pub mod oci;
 mod runtime;
 pub mod spec;
 mod stdio;
