@@ -20,6 +20,7 @@ use crate::line::{Line, Word};
 use crate::oci;
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
+use crate::seccomp_agent::Subject;
 use crate::spawn::{Stand, spawn};
 use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, rooted};
 use anatomy::Anatomy;
@@ -170,7 +171,7 @@ impl Container {
         }
         let place = hooks::Place::Host(&self.bundle());
         // Runtime-spec 1.3: a failing poststart hook stops the container.
-        hooks::run("poststart", poststart, &self.hook_state("running")?, place).inspect_err(|_| self.kill_init())
+        hooks::run("poststart", poststart, &self.hook_state("running"), place).inspect_err(|_| self.kill_init())
     }
 
     fn not_created(&self) -> Error {
@@ -202,13 +203,13 @@ impl Container {
             return Ok(());
         }
         let entrance = self.cgroup.entrance()?;
-        hooks::run_each("startContainer", hooks, &self.hook_state("created")?, |hook, streams| {
+        hooks::run_each("startContainer", hooks, &self.hook_state("created"), |hook, streams| {
             let [stdin, stdout, stderr] = streams;
             let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
             let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
             let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
             let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
-            self.join(&as_hook(&anatomy.process, hook), &streams, &entrance, 0)
+            self.join(&as_hook(&anatomy.process, hook), &streams, &entrance, ("created", 0))
         })
     }
 
@@ -237,26 +238,28 @@ impl Container {
         }
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
+        let about = ("running", request.preserve_fds);
         if !request.sub_cgroups.is_empty() {
-            let entrance = self.cgroup.entrance_at(&request.sub_cgroups)?;
-            return self.join(&process, &streams, &entrance, request.preserve_fds);
+            return self.join(&process, &streams, &self.cgroup.entrance_at(&request.sub_cgroups)?, about);
         }
-        match self.join(&process, &streams, &self.cgroup.entrance()?, request.preserve_fds) {
+        match self.join(&process, &streams, &self.cgroup.entrance()?, about) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
             Err(error) if error.errno() == Some(Errno::BUSY) => {
-                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?, request.preserve_fds)
+                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?, about)
             }
             other => other,
         }
     }
 
+    /// `about`: what the container's status is meanwhile, and how many descriptors from 3 on the process keeps.
     fn join(
         &self,
         process: &tare_plan::Process,
         streams: &Streams,
         entrance: &Entrance,
-        preserve_fds: u32,
+        about: (&str, u32),
     ) -> Result<Process, Error> {
+        let (status, preserve_fds) = about;
         let anatomy = self.anatomy()?;
         let joining = lower::Joining {
             init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
@@ -275,6 +278,10 @@ impl Container {
             while let Stand::Waiting(point) = newborn.listen()? {
                 let joined = newborn.process()?;
                 match point {
+                    lower::point::LISTENER => {
+                        let subject = Subject { pid: joined.pid(), state: self.hook_state(status) };
+                        newborn.tell_agent(anatomy.filter.as_ref(), &subject)?;
+                    }
                     lower::point::SIZE => joined.resize(process.terminal)?,
                     lower::point::LIMITS => crate::sys::rlimit::set_all(joined.pid(), &process.rlimits)?,
                     other => {
@@ -382,7 +389,7 @@ impl Container {
         lock(&self.record).bundle.clone()
     }
 
-    fn hook_state(&self, status: &str) -> Result<String, Error> {
+    fn hook_state(&self, status: &str) -> serde_json::Value {
         let record = lock(&self.record);
         hooks::state(&record.id, status, self.pid, &record.bundle, &record.annotations)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::Value;
 use tare_plan::Hook;
 
 use crate::process::{ExitStatus, Process};
@@ -29,7 +30,7 @@ pub(crate) enum Place<'a> {
 }
 
 /// Runs hooks of one kind, in order, until one fails.
-pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: Place<'_>) -> Result<(), Error> {
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &Value, place: Place<'_>) -> Result<(), Error> {
     run_each(kind, hooks, state, |hook, streams| {
         let (cwd, inside) = match place {
             Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
@@ -46,23 +47,18 @@ pub(crate) fn run(kind: &str, hooks: &[Hook], state: &str, place: Place<'_>) -> 
 pub(crate) fn run_each(
     kind: &str,
     hooks: &[Hook],
-    state: &str,
+    state: &Value,
     mut start: impl FnMut(&Hook, [&OwnedFd; 3]) -> Result<Process, Error>,
 ) -> Result<(), Error> {
+    let state = state.to_string();
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, state, &mut start).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
+        one(hook, &state, &mut start).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
     }
     Ok(())
 }
 
-/// The state that hooks read (runtime-spec, runtime.md "State").
-pub(crate) fn state(
-    id: &str,
-    status: &str,
-    pid: i32,
-    bundle: &Path,
-    annotations: &[(String, String)],
-) -> Result<String, Error> {
+/// The state that hooks and seccomp agents read (runtime-spec, runtime.md "State").
+pub(crate) fn state(id: &str, status: &str, pid: i32, bundle: &Path, annotations: &[(String, String)]) -> Value {
     let annotations: serde_json::Map<_, _> =
         annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     let mut state = serde_json::json!({
@@ -75,7 +71,7 @@ pub(crate) fn state(
     if pid > 0 {
         state["pid"] = pid.into();
     }
-    serde_json::to_string(&state).map_err(|error| Error::new(Kind::System, error.to_string()))
+    state
 }
 
 fn one(

@@ -21,6 +21,7 @@ mod record;
 mod rooted;
 mod rootfs;
 mod script;
+mod seccomp_agent;
 mod spawn;
 mod spec;
 mod stub;

@@ -29,6 +29,8 @@ pub(crate) mod point {
     pub(crate) const HOOKS: u32 = 2;
     /// For resource limits, which nobody in a user namespace may raise.
     pub(crate) const LIMITS: u32 = 3;
+    /// For the agent to have the listener of its system call filter.
+    pub(crate) const LISTENER: u32 = 6;
     /// For network devices, which come from the host's network namespace.
     pub(crate) const DEVICES: u32 = 5;
     /// For the size of its terminal, which its program must find as it was asked for.
@@ -43,6 +45,8 @@ pub(crate) mod tag {
     pub(crate) const CONSOLE: u32 = 0;
     /// A netlink socket of the container's network namespace.
     pub(crate) const NETLINK: u32 = 1;
+    /// The listener of its system call filter.
+    pub(crate) const LISTENER: u32 = 2;
 }
 
 /// What every stub does first, while it still sees the host's file system: default signals, and the OOM score that only

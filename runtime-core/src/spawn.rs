@@ -5,11 +5,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
+use tare_plan::Filter;
 
 use crate::line::{Line, Word};
 use crate::lower::tag;
 use crate::process::Process;
 use crate::script::{About, Script};
+use crate::seccomp_agent::{self, Subject};
 use crate::stub::{sealed_bytes, stub};
 use crate::sys::clone::{Birth, clone_and_execute};
 use crate::{Error, Kind};
@@ -85,6 +87,14 @@ impl Newborn<'_, '_> {
         let place = self.sent.iter().position(|(other, _)| *other == tag);
         let place = place.ok_or_else(|| Error::new(Kind::System, format!("the stub has not sent descriptor {tag}")))?;
         Ok(self.sent.swap_remove(place).1)
+    }
+
+    /// Hands the listener of its filter, which it has sent, to the agent that the filter names.
+    pub(crate) fn tell_agent(&mut self, filter: Option<&Filter>, subject: &Subject) -> Result<(), Error> {
+        let listener = self.take(tag::LISTENER)?;
+        let agent = filter.and_then(|filter| filter.listener.as_ref());
+        let (path, metadata) = agent.ok_or_else(|| Error::new(Kind::System, "a listener and no agent"))?;
+        seccomp_agent::tell(path, metadata, subject, &listener)
     }
 
     /// Lets the stub go on.

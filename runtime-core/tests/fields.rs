@@ -3,7 +3,7 @@
 
 mod bundle;
 
-use bundle::{Bundle, captured, config, text, wait};
+use bundle::{Bundle, captured, config, line, text, wait};
 use runtime_core::{Exec, ExitStatus};
 use serde_json::json;
 
@@ -15,6 +15,7 @@ fn the_memory_policy_holds_for_init_and_for_an_exec() {
     let (reader, stdio) = captured();
     let (container, init) = bundle.create(&config, stdio).unwrap();
     container.start().unwrap();
+    let of_init = line(&reader);
     let mut process = config["process"].clone();
     process["args"] = json!(["/bin/busybox", "head", "-n", "1", "/proc/self/numa_maps"]);
     let (exec_reader, stdio) = captured();
@@ -23,7 +24,6 @@ fn the_memory_policy_holds_for_init_and_for_an_exec() {
     let of_exec = text(exec_reader);
     container.delete().unwrap();
     wait(&init);
-    let of_init = text(reader);
     for line in [of_init, of_exec] {
         assert!(line.contains(" bind=static:0 "), "{line}");
     }

@@ -51,7 +51,11 @@ fn what_cannot_be_honoured_is_refused() {
     let rule = |rule: Value| json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] });
     let refused = [
         (json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "defaultAction: SCMP_ACT_NOTIFY cannot be the default"),
-        (rule(json!({ "names": ["write"], "action": "SCMP_ACT_NOTIFY" })), "NOTIFY cannot be used for write"),
+        (
+            rule(json!({ "names": ["write"], "action": "SCMP_ACT_NOTIFY" })),
+            "NOTIFY cannot be used for the write syscall",
+        ),
+        (rule(json!({ "names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY" })), "NOTIFY cannot be used for the sendmsg"),
         (rule(json!({ "names": ["read"], "action": "SCMP_ACT_NOTIFY" })), "listenerPath: missing"),
         (rule(json!({ "names": [""], "action": "SCMP_ACT_ALLOW" })), "not a system call"),
         (rule(json!({ "names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096 })), "4096 is more than 4095"),

@@ -19,6 +19,7 @@ use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::Moved;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
+use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
 use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, rooted, rootfs};
@@ -132,9 +133,6 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
     let choices =
         Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent, systemd: None };
     let plan = tare_plan::container(&request.spec, &choices, host)?;
-    if plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some()) {
-        return Err(Error::new(Kind::Unsupported, "seccomp notify is not supported yet"));
-    }
     Ok(plan)
 }
 
@@ -237,14 +235,16 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, prepared: &Prepared, reques
     let mut moved = None;
     loop {
         let stand = newborn.listen()?;
-        if stand == Stand::Waiting(point::DEVICES) {
-            let inside = newborn.take(tag::NETLINK)?;
-            moved = Some(Moved::new(&plan.net_devices, inside, newborn.process()?.pid())?);
-            newborn.go()?;
-            continue;
-        }
         let process = newborn.process()?;
         match stand {
+            Stand::Waiting(point::DEVICES) => {
+                let pid = process.pid();
+                moved = Some(Moved::new(&plan.net_devices, newborn.take(tag::NETLINK)?, pid)?);
+            }
+            Stand::Waiting(point::LISTENER) => {
+                let subject = Subject { pid: process.pid(), state: creating(plan, request, process) };
+                newborn.tell_agent(plan.seccomp.as_ref(), &subject)?;
+            }
             Stand::Waiting(GATE) => {
                 if prepared.handover.is_none() {
                     id_map::check_claim(process.pid(), &plan.namespaces)?;
@@ -289,10 +289,15 @@ fn carry(newborn: &Newborn<'_, '_>, plan: &Plan, prepared: &Prepared) -> Result<
 /// Everything is mounted, the root is still the host's: prestart and createRuntime see the host, createContainer the
 /// container's namespaces.
 fn run_hooks(plan: &Plan, request: &Create, process: &Process) -> Result<(), Error> {
-    let state = hooks::state(&request.id, "creating", process.pid(), &request.bundle, &plan.annotations)?;
+    let state = creating(plan, request, process);
     let outside = hooks::Place::Host(&request.bundle);
     hooks::run("prestart", &plan.hooks.prestart, &state, outside)?;
     hooks::run("createRuntime", &plan.hooks.create_runtime, &state, outside)?;
     let inside = hooks::Place::Inside(process.as_fd(), all_namespaces(plan));
     hooks::run("createContainer", &plan.hooks.create_container, &state, inside)
+}
+
+/// The state while it is made.
+fn creating(plan: &Plan, request: &Create, process: &Process) -> serde_json::Value {
+    hooks::state(&request.id, "creating", process.pid(), &request.bundle, &plan.annotations)
 }

@@ -53,7 +53,7 @@ pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let hooks: Vec<_> = record.poststop.iter().map(StoredHook::to_hook).collect();
-    let state = hooks::state(&record.id, "stopped", 0, &record.bundle, &record.annotations)?;
+    let state = hooks::state(&record.id, "stopped", 0, &record.bundle, &record.annotations);
     // Runtime-spec: a failing poststop hook is logged, and the container is gone all the same. Who logs is the face; the
     // core has nobody to tell.
     drop(hooks::run("poststop", &hooks, &state, hooks::Place::Host(&record.bundle)));

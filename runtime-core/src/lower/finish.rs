@@ -2,7 +2,8 @@
 //!
 //! The order of the last steps depends on `no_new_privileges`. With it, the filter is installed last of all. Without,
 //! installing asks for CAP_SYS_ADMIN, which is kept for exactly that long: after the filter only `capset`, the gate and
-//! `execve` have to be allowed by the profile.
+//! `execve` have to be allowed by the profile. A filter with a listener is installed before the gate in either case, and
+//! `sendmsg`, `write`, `read` and `close` have to be allowed, or answered for by the agent.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
@@ -97,12 +98,15 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     let candidates = strings(process.candidates.iter().map(|path| &**path));
     script.push(Op::Find { candidates: Strings(&candidates) });
     close(script, gate, ending.preserve_fds);
-    if admin == 0 {
+    // With a listener, the agent has it before the container counts as created.
+    if admin == 0 && filter.is_none_or(|filter| filter.listener.is_none()) {
         pass(script, gate);
         install(script, filter);
     } else {
         install(script, filter);
-        final_capabilities(script, process.capabilities);
+        if admin != 0 {
+            final_capabilities(script, process.capabilities);
+        }
         pass(script, gate);
     }
     script.about(About::Executing(process.args.first().map_or_else(String::new, |path| lossy(path))));
@@ -254,6 +258,16 @@ fn pass(script: &mut Script<'_>, gate: Gate<'_>) {
     });
 }
 
+/// The parent hands it to the agent. From here on the agent may be asked about each call but `write` and `sendmsg`; it
+/// has the listener when the first that waits for its answer, the reading of the word to go on, can end.
+fn give_listener(script: &mut Script<'_>, listener: Fd) {
+    script.what("send the listener of the seccomp filter (the profile has to allow sendmsg)");
+    script.push(Op::Send { fd: listener, tag: tag::LISTENER });
+    script.what("wait for the seccomp agent");
+    script.push(Op::Sync { point: point::LISTENER });
+    script.push(Op::Close { fd: listener });
+}
+
 /// A descriptor that is inherited: the child has it at the same number.
 fn number(fd: &OwnedFd) -> Fd {
     Fd(fd.as_raw_fd())
@@ -277,4 +291,7 @@ fn install(script: &mut Script<'_>, filter: Option<&Filter>) {
     script.what("install the seccomp filter");
     let into = script.slot();
     script.push(Op::Seccomp { flags: filter.flags, program: &filter.program, into });
+    if filter.listener.is_some() {
+        give_listener(script, Fd::slot(into));
+    }
 }

@@ -129,6 +129,16 @@ pub(crate) fn text(fd: OwnedFd) -> String {
     std::io::read_to_string(std::fs::File::from(fd)).unwrap()
 }
 
+/// One line of what is said, waited for.
+pub(crate) fn line(fd: &OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\n") && rustix::io::read(fd, &mut byte).unwrap() == 1 {
+        bytes.extend(byte);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 /// What is written to a terminal until nobody has it open any more, which reads as an error.
 pub(crate) fn screen(console: OwnedFd) -> String {
     let mut bytes = Vec::new();

@@ -108,9 +108,10 @@ fn refuse_name(name: &str, action: LinuxSeccompAction, field: &str) -> Result<()
     if name.is_empty() {
         return Err(Refusal::new(format!("{field}.names"), "an empty string is not a system call"));
     }
-    // As in runc: a process that must report its listener cannot have write(2) wait for that listener.
-    if name == "write" && action == LinuxSeccompAction::ScmpActNotify {
-        return Err(Refusal::new(format!("{field}.names"), "SCMP_ACT_NOTIFY cannot be used for write"));
+    // A process that must hand over its listener cannot have the calls it does so with wait for that listener.
+    if ["write", "sendmsg"].contains(&name) && action == LinuxSeccompAction::ScmpActNotify {
+        let problem = format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall");
+        return Err(Refusal::new(format!("{field}.names"), problem));
     }
     Ok(())
 }
