@@ -261,9 +261,11 @@ impl Container {
     ) -> Result<Process, Error> {
         let (status, preserve_fds) = about;
         let anatomy = self.anatomy()?;
+        let cgroup_namespace = self.cgroup_namespace(anatomy.namespaces)?;
         let joining = lower::Joining {
             init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
             namespaces: anatomy.namespaces,
+            cgroup_namespace: cgroup_namespace.as_ref().map(OwnedFd::as_fd),
             entrance,
             streams,
             personality: anatomy.personality,
@@ -296,6 +298,16 @@ impl Container {
             Some(errno) if !self.init_is_alive() => self.stopped(errno),
             _ => error,
         })
+    }
+
+    /// Its own cgroup namespace, which is not joined in one step with the others.
+    fn cgroup_namespace(&self, kinds: u32) -> Result<Option<OwnedFd>, Error> {
+        if kinds & lower::NEWCGROUP == 0 {
+            return Ok(None);
+        }
+        let namespace = rooted::cgroup_namespace_of(self.pid).map_err(|errno| self.stopped(errno))?;
+        // Else the number may have been somebody else's.
+        if self.init_is_alive() { Ok(Some(namespace)) } else { Err(self.stopped(Errno::SRCH)) }
     }
 
     /// A container whose init has gone has no namespaces to join.

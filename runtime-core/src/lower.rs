@@ -12,8 +12,10 @@ mod tests;
 
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
-pub(crate) use init::{Lowering, NEWPID, has_user, init};
+pub(crate) use init::{Lowering, NEWCGROUP, NEWPID, has_user, init};
 pub(crate) use porter::{Errand, porter};
+
+use std::os::fd::BorrowedFd;
 
 use tare_init::script::{Fd, Op};
 use tare_plan::Process;
@@ -88,6 +90,16 @@ fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd E
     }
     // The caller may be bound to a processor; the container is bound by its cpuset alone, as with runc since 1.3.
     affinity(script, if process.affinity.is_empty() { &EVERY } else { &process.affinity });
+}
+
+/// Only after the birth: where the hierarchy is mounted with `nsdelegate`, as systemd does, the kernel answers ENOENT to
+/// whoever forks into a cgroup from one that lies outside of his cgroup namespace.
+fn join_cgroup_namespace<'fd>(script: &mut Script<'fd>, namespace: Option<BorrowedFd<'fd>>) {
+    if let Some(namespace) = namespace {
+        script.what("join the cgroup namespace");
+        let fd = script.inherit(namespace);
+        script.push(Op::SetNs { fd, kinds: init::NEWCGROUP });
+    }
 }
 
 /// As many processors as a kernel of 1024 has; what the cpuset forbids is cut off by the kernel.

@@ -1,4 +1,4 @@
-//! Reading a file of the container from outside: resolved under its root, bounded, and only if it is a regular file. The
+//! Reaching into a running container from outside, above all reading a file: resolved under its root, bounded, and only if it is a regular file. The
 //! one place outside the stub where a path inside a container is looked up (law 10).
 
 use std::io::Read as _;
@@ -42,6 +42,11 @@ fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
 pub(crate) fn root_of(pid: i32) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(format!("/proc/{pid}/root"), flags, Mode::empty())
+}
+
+/// The cgroup namespace of a running process.
+pub(crate) fn cgroup_namespace_of(pid: i32) -> Result<OwnedFd, Errno> {
+    open(format!("/proc/{pid}/ns/cgroup"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// A directory of the host.

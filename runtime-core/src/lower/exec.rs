@@ -6,8 +6,8 @@ use tare_init::script::{Fd, Op};
 use tare_plan::{Filter, MemoryPolicy, Process};
 
 use super::finish::{Ending, Gate, Limits, finish, open_terminal};
-use super::init::NEWUSER;
-use super::{begin, give_birth};
+use super::init::{NEWCGROUP, NEWUSER};
+use super::{begin, give_birth, join_cgroup_namespace};
 use crate::cgroup::Entrance;
 use crate::prepare::Streams;
 use crate::script::Script;
@@ -19,6 +19,8 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) init: BorrowedFd<'fd>,
     /// The kinds that the container does not share with this process.
     pub(crate) namespaces: u32,
+    /// The container's cgroup namespace, when it has one of its own.
+    pub(crate) cgroup_namespace: Option<BorrowedFd<'fd>>,
     pub(crate) entrance: &'fd Entrance,
     pub(crate) streams: &'fd Streams,
     pub(crate) personality: Option<u32>,
@@ -44,8 +46,9 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     }
     script.what("join the container's namespaces");
     let fd = script.inherit(joining.init);
-    script.push(Op::SetNs { fd, kinds: joining.namespaces });
+    script.push(Op::SetNs { fd, kinds: joining.namespaces & !NEWCGROUP });
     give_birth(&mut script, process, joining.entrance, 0);
+    join_cgroup_namespace(&mut script, joining.cgroup_namespace);
     let terminal = process.terminal.map(|size| {
         let root = script.slot();
         let flags = u64::from((libc::O_PATH | libc::O_DIRECTORY).unsigned_abs());

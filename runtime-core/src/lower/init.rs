@@ -7,14 +7,14 @@ use tare_plan::{Mapper, Namespaces, Plan, Propagation};
 
 use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, finish};
 use super::mounts::Trees;
-use super::{begin, give_birth, mounts, point, tag};
+use super::{begin, give_birth, join_cgroup_namespace, mounts, point, tag};
 use crate::gate::Fifos;
 use crate::prepare::Prepared;
 use crate::script::Script;
 
 pub(super) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
 pub(crate) const NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
-const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
+pub(crate) const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
 const NEWIPC: u32 = libc::CLONE_NEWIPC.cast_unsigned();
 const NEWNET: u32 = libc::CLONE_NEWNET.cast_unsigned();
 /// `CLONE_NEWTIME`, which is also `CSIGNAL` bits for old `clone(2)`.
@@ -93,7 +93,7 @@ fn keyring(script: &mut Script<'_>, id: &str) {
 
 fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
     let new = plan.namespaces.new;
-    for (bit, fd) in &prepared.joined {
+    for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWCGROUP) {
         script.what(format!("join namespace {bit:#x}"));
         let fd = script.inherit(fd.as_fd());
         script.push(Op::SetNs { fd, kinds: *bit });
@@ -116,6 +116,8 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
     // Everything new is made after the user namespace, so that it belongs to it. What pid and time namespaces were
     // joined or made so far holds for the child only.
     give_birth(script, &plan.process, &prepared.entrance, new & !(NEWUSER | NEWCGROUP | NEWTIME | late(plan)));
+    let cgroup = prepared.joined.iter().find(|(bit, _)| *bit == NEWCGROUP);
+    join_cgroup_namespace(script, cgroup.map(|(_, fd)| fd.as_fd()));
     if new & NEWCGROUP != 0 {
         script.what("make a cgroup namespace");
         script.push(Op::Unshare { kinds: NEWCGROUP });

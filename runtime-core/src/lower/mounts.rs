@@ -123,7 +123,7 @@ pub(super) fn attach_rootfs(script: &mut Script<'_>, plan: &Plan, root: Fd) {
 /// Mounts, then devices and links inside them.
 pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees, root: Fd) {
     for (mount, source) in plan.mounts.iter().zip(&prepared.sources) {
-        script.what(format!("mount {} on {}", source_text(mount), text(&mount.target)));
+        script.what(format!("mount {} on {}{}", source_text(mount), text(&mount.target), floor_text(mount)));
         let keep = plan.rootfs.propagation.filter(|kind| *kind == Propagation::Shared);
         let bind = source.as_ref().map(|source| (trees.take(script, source, keep), source.make));
         one(script, mount, bind, root);
@@ -183,10 +183,25 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
     }
 }
 
-/// Parameters as the stub takes them. One value of fsconfig(2) holds 255 bytes; the layers of an overlay, which are often
-/// longer together, go one by one (`lowerdir+`, Linux 6.8).
+/// One value of fsconfig(2) holds so many bytes.
+const LONGEST: usize = 255;
+
+/// What an older kernel answers to `lowerdir+` is EINVAL alone.
+fn floor_text(mount: &Mount) -> &'static str {
+    let long = |(key, value): &(CString, Option<CString>)| {
+        key.as_bytes() == b"lowerdir" && value.as_deref().is_some_and(|value| value.count_bytes() > LONGEST)
+    };
+    match &mount.tree {
+        Tree::New { parameters, .. } if parameters.iter().any(long) => {
+            " (layers whose names are longer than 255 bytes need Linux 6.8)"
+        }
+        _ => "",
+    }
+}
+
+/// Parameters as the stub takes them. The layers of an overlay, which are often longer together than one value may be, go
+/// one by one (`lowerdir+`, Linux 6.8).
 fn flatten(parameters: &[(CString, Option<CString>)]) -> Vec<u8> {
-    const LONGEST: usize = 255;
     let mut flat = Vec::new();
     for (key, value) in parameters {
         let value = value.as_deref().unwrap_or(c"");

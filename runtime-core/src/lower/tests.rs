@@ -140,6 +140,7 @@ fn an_exec_joins_before_it_becomes_the_user() {
     let joining = Joining {
         init: std::os::fd::AsFd::as_fd(&fd),
         namespaces: plan.namespaces.new,
+        cgroup_namespace: Some(std::os::fd::AsFd::as_fd(&fd)),
         entrance: &entrance,
         streams: &streams,
         personality: None,
