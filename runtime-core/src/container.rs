@@ -202,7 +202,7 @@ impl Container {
         if hooks.is_empty() {
             return Ok(());
         }
-        let entrance = self.cgroup.entrance()?;
+        let entrance = self.enter(self.cgroup.entrance()?)?;
         hooks::run_each("startContainer", hooks, &self.hook_state("created"), |hook, streams| {
             let [stdin, stdout, stderr] = streams;
             let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
@@ -240,15 +240,19 @@ impl Container {
         streams.fit(&process)?;
         let about = ("running", request.preserve_fds);
         if !request.sub_cgroups.is_empty() {
-            return self.join(&process, &streams, &self.cgroup.entrance_at(&request.sub_cgroups)?, about);
+            return self.join(&process, &streams, &self.enter(self.cgroup.entrance_at(&request.sub_cgroups)?)?, about);
         }
-        match self.join(&process, &streams, &self.cgroup.entrance()?, about) {
+        match self.join(&process, &streams, &self.enter(self.cgroup.entrance()?)?, about) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
             Err(error) if error.errno() == Some(Errno::BUSY) => {
-                self.join(&process, &streams, &self.cgroup.entrance_beside(self.pid)?, about)
+                self.join(&process, &streams, &self.enter(self.cgroup.entrance_beside(self.pid)?)?, about)
             }
             other => other,
         }
+    }
+
+    fn enter(&self, cgroup: Entrance) -> Result<Entrance, Error> {
+        create::entrance(cgroup, lock(&self.record).resctrl.as_ref())
     }
 
     /// `about`: what the container's status is meanwhile, and how many descriptors from 3 on the process keeps.
@@ -361,6 +365,17 @@ impl Container {
     /// [`crate::Kind::Invalid`], or the kernel refusing a value, named by its field.
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<(), Error> {
         self.cgroup.apply(&tare_plan::resources::update(resources, host::host()?)?)
+    }
+
+    /// Changes the schemata of the container's resctrl group (`linux.intelRdt`).
+    ///
+    /// # Errors
+    /// The container has none, the hardware has not what they are about, or the kernel refusing.
+    pub fn update_intel_rdt(&self, cache: Option<&str>, bandwidth: Option<&str>) -> Result<(), Error> {
+        match &lock(&self.record).resctrl {
+            Some(resctrl) => resctrl.update(cache, bandwidth),
+            None => Err(Error::new(Kind::Invalid, "the container has no resctrl group: linux.intelRdt is not set")),
+        }
     }
 
     /// The numbers of all processes in the container's cgroup, in this process's pid namespace.

@@ -18,6 +18,7 @@ mod netlink;
 mod prepare;
 mod process;
 mod record;
+mod resctrl;
 mod rooted;
 mod rootfs;
 mod script;

@@ -11,6 +11,7 @@ use tare_plan::Hook;
 
 use crate::cgroup::Cgroup;
 use crate::process::ExitStatus;
+use crate::resctrl::Resctrl;
 use crate::{Error, Kind};
 
 const NAME: &str = "state.json";
@@ -34,6 +35,8 @@ pub(crate) struct Record {
     /// Mount points of the rootfs that were handed over, outermost first.
     pub(crate) rootfs_mounts: Vec<PathBuf>,
     pub(crate) cgroup: Cgroup,
+    #[serde(default)]
+    pub(crate) resctrl: Option<Resctrl>,
     /// What runs when the container is gone, whoever takes it away.
     pub(crate) poststop: Vec<StoredHook>,
     pub(crate) annotations: Vec<(String, String)>,

@@ -75,6 +75,10 @@ fn run(session: &Session, given: &Given) -> Outcome {
         None => from_flags(given)?,
     };
     container.update(&resources)?;
+    let schemata = ["l3-cache-schema", "mem-bw-schema"].map(|name| given.filled(name));
+    if schemata != [None, None] {
+        container.update_intel_rdt(schemata[0], schemata[1])?;
+    }
     Ok(0)
 }
 
@@ -93,9 +97,6 @@ fn decode(resources: &Value) -> Result<oci::LinuxResources, Failure> {
 }
 
 fn from_flags(given: &Given) -> Result<oci::LinuxResources, Failure> {
-    if ["l3-cache-schema", "mem-bw-schema"].into_iter().any(|name| given.filled(name).is_some()) {
-        return Err(Failure::new("Intel RDT is not supported by update yet"));
-    }
     let mut resources: Map<String, Value> = Map::new();
     let mut put = |section: &str, field: &str, value: Value| {
         if let Some(section) = resources.entry(section).or_insert_with(|| json!({})).as_object_mut() {
@@ -162,7 +163,6 @@ mod tests {
             ("c --memory 5x", "invalid value for memory: \"5x\""),
             ("c --cpu-period x", "invalid value for cpu-period: \"x\""),
             ("c --cpu-share 99999999999999999999", "invalid value for cpu-share: \"99999999999999999999\""),
-            ("c --l3-cache-schema L3:0=f", "Intel RDT is not supported by update yet"),
         ] {
             assert_eq!(resources(line).unwrap_err(), expected);
         }

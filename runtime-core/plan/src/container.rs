@@ -9,7 +9,7 @@ use crate::process::{Module, label};
 use crate::resources::{self, Resources};
 use crate::{
     Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
-    hooks, memory_policy, mounts, namespaces, net_devices, process, seccomp, sysctl, systemd,
+    hooks, intel_rdt, memory_policy, mounts, namespaces, net_devices, process, seccomp, sysctl, systemd,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -19,7 +19,6 @@ use crate::{
 pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Refusal> {
     version(spec.version())?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("linux", "is missing"))?;
-    unsupported(linux)?;
     let namespaces = namespaces::plan(linux, host)?;
     let listed = linux.cgroups_path().as_deref();
     let unit = choices.systemd.as_ref().map(|manager| place(listed, choices, host, manager)).transpose()?;
@@ -54,6 +53,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         hostname: uts_name("hostname", text(spec.hostname()), &namespaces)?,
         domainname: uts_name("domainname", domainname, &namespaces)?,
         personality: personality(linux)?,
+        intel_rdt: linux.intel_rdt().as_ref().map(intel_rdt::plan).transpose()?,
         net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces, host)?,
         memory_policy: linux.memory_policy().as_ref().map(memory_policy::plan).transpose()?,
         cgroup: Cgroup { path, resources: limits, scope: scope.transpose()? },
@@ -87,15 +87,6 @@ fn version(version: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new("ociVersion", format!("{version:?} is not a version 1 of the specification")))
-}
-
-/// What tare cannot do yet is refused by name, and never passed over.
-fn unsupported(linux: &Linux) -> Result<(), Refusal> {
-    let asked = [("linux.intelRdt", linux.intel_rdt().is_some())];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Refusal::new(field, "is not supported yet")),
-        None => Ok(()),
-    }
 }
 
 /// A container without limits still has the device rules that every container has.

@@ -3,11 +3,15 @@
 //! Every string that the kernel will read is a [`CString`], so that a NUL byte is refused while planning. Every path
 //! inside the container is an [`InsidePath`]; every other path is the host's.
 
+mod shares;
+
 use std::ffi::CString;
 use std::path::PathBuf;
 
 use crate::resources::Resources;
+
 use crate::systemd::{Manager, Scope};
+pub use shares::{IntelRdt, MemoryPolicy, NetDevice, RdtGroup};
 
 /// What the planner must know of the machine. Filled once by `runtime_core::host`; plans made for equal hosts are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,8 @@ pub struct Plan {
     pub domainname: Option<CString>,
     /// `personality(2)` to set.
     pub personality: Option<u32>,
+    /// Its place in resctrl.
+    pub intel_rdt: Option<IntelRdt>,
     /// Network devices of the host that move into the network namespace.
     pub net_devices: Vec<NetDevice>,
     /// `set_mempolicy(2)` to set.
@@ -322,24 +328,6 @@ pub struct Cgroup {
     pub resources: Resources,
     /// The unit of systemd that it is, where systemd manages it.
     pub scope: Option<Scope>,
-}
-
-/// The NUMA policy of every process of the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MemoryPolicy {
-    /// `MPOL_*`, with `MPOL_F_*` bits.
-    pub mode: u32,
-    /// The nodes, as a mask of 64-bit words.
-    pub nodes: Vec<u64>,
-}
-
-/// A network device that moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetDevice {
-    /// Its name on the host.
-    pub host: String,
-    /// Its name in the container.
-    pub inside: String,
 }
 
 /// A compiled system call filter.

@@ -10,8 +10,8 @@ use crate::mount_options::attr;
 use crate::namespaces::KINDS;
 use crate::process::LIMITS;
 use crate::{
-    Attributes, CapabilitySets, Device, DeviceSource, Filter, Hook, Hooks, IdMap, InsidePath, Mount, MountUsers,
-    Namespaces, Plan, Process, Propagation, Reach, Scheduler, Symlink, Tree, User, capabilities,
+    Attributes, CapabilitySets, Device, DeviceSource, Filter, Hook, Hooks, IdMap, InsidePath, IntelRdt, Mount,
+    MountUsers, Namespaces, Plan, Process, Propagation, RdtGroup, Reach, Scheduler, Symlink, Tree, User, capabilities,
 };
 
 impl Display for Plan {
@@ -37,6 +37,7 @@ impl Display for Plan {
         optional(f, "domainname", self.domainname.as_deref().map(Shown::text))?;
         optional(f, "mount-label", self.mount_label.as_deref().map(Shown::text))?;
         optional(f, "personality", self.personality)?;
+        optional(f, "resctrl", self.intel_rdt.as_ref())?;
         for device in &self.net_devices {
             let [host, inside] = [&device.host, &device.inside].map(|name| Shown(name.as_bytes()));
             line(f, "net-device", format_args!("{host} -> {inside}"))?;
@@ -306,6 +307,20 @@ impl CapabilitySets {
             line(f, "capability", format_args!("{name} {names}"))?;
         }
         Ok(())
+    }
+}
+
+impl Display for IntelRdt {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.group {
+            RdtGroup::Top => f.write_str("the top group")?,
+            RdtGroup::Named(name) => write!(f, "group {}", Shown(name.as_bytes()))?,
+            RdtGroup::Own => f.write_str("a group of its own")?,
+        }
+        for line in &self.schemata {
+            write!(f, " {}", Shown(line.as_bytes()))?;
+        }
+        f.write_str(if self.monitoring { " monitored" } else { "" })
     }
 }
 

@@ -12,13 +12,14 @@ use tare_plan::{Choices, Mount, Plan, Tree};
 use super::anatomy::{Anatomy, all_namespaces, keyring};
 use super::maps;
 use super::{CgroupDriver, Container, Create, Gate, RootfsMount};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrance};
 use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::Moved;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
+use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
@@ -70,8 +71,12 @@ impl Container {
         if let Some(uid) = cgroup_owner(&plan) {
             cgroup.delegate(uid)?;
         }
+        if let (Some(resctrl), Some(rdt)) = (&undo.record.resctrl, &plan.intel_rdt) {
+            resctrl.create(rdt)?;
+        }
         let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-        let prepared = Prepared::new(&plan, cgroup.entrance()?, stdio)?;
+        let entrance = entrance(cgroup.entrance()?, undo.record.resctrl.as_ref())?;
+        let prepared = Prepared::new(&plan, entrance, stdio)?;
         prepared.streams.fit(&plan.process)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
         let born = give_birth(&plan, &prepared, &request, fifos.as_ref());
@@ -191,10 +196,23 @@ fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Erro
         no_new_keyring: request.no_new_keyring,
         rootfs_mounts: rootfs::targets(&request.rootfs, &plan.rootfs.path)?,
         cgroup: cgroup.clone(),
+        resctrl: match &plan.intel_rdt {
+            Some(rdt) => Some(Resctrl::plan(rdt, &request.id, resctrl::root()?)?),
+            None => None,
+        },
         poststop: plan.hooks.poststop.iter().map(StoredHook::new).collect(),
         annotations: plan.annotations.clone(),
         exit: None,
     })
+}
+
+/// The ways into the cgroup, and into the groups of resctrl: both are entered by writing `0` to a file.
+pub(super) fn entrance(cgroup: Entrance, resctrl: Option<&Resctrl>) -> Result<Entrance, Error> {
+    let mut entrance = cgroup;
+    if let Some(resctrl) = resctrl {
+        entrance.tasks.extend(resctrl.tasks()?);
+    }
+    Ok(entrance)
 }
 
 fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> Result<(), Error> {

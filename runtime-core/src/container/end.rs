@@ -65,6 +65,9 @@ fn take_away(record: &Record) -> Result<(), Error> {
     record.cgroup.kill()?;
     kill_init(record);
     record.cgroup.remove()?;
+    if let Some(resctrl) = &record.resctrl {
+        resctrl.remove()?;
+    }
     rootfs::unmount_all(&record.rootfs_mounts)
 }
 
