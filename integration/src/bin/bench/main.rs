@@ -2,8 +2,9 @@
 //!
 //! The samples of all contenders alternate, each after a pause of 40 ms, so that what else the machine does falls on all
 //! alike. Absolute times belong to the machine; the ratios travel. `BENCH_SAMPLES` (default 40) sets how many lifecycles
-//! each contender gives; `BENCH_ONLY=tare,crun` leaves contenders out.
+//! each contender gives; `BENCH_ONLY=tare,crun` leaves contenders out; `BENCH_PART=shim` or `cli` is one of both parts.
 
+mod command_line;
 mod measure;
 mod table;
 
@@ -20,8 +21,15 @@ use measure::Samples;
 async fn main() -> Result<()> {
     let samples = std::env::var("BENCH_SAMPLES").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let products = contenders();
-    ensure!(!products.is_empty(), "nothing to measure: no shim, no runc, no crun");
+    let part = std::env::var("BENCH_PART").unwrap_or_default();
     let load = machine::load();
+    if part != "shim" {
+        println!("{}", command_line::measure(samples)?);
+    }
+    if part == "cli" {
+        return Ok(());
+    }
+    ensure!(!products.is_empty(), "nothing to measure: no shim, no runc, no crun");
     let daemon = Arc::new(Containerd::start_for(&products)?);
     let mut clients = Vec::new();
     for product in &products {

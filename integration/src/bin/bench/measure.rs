@@ -11,7 +11,7 @@ use integration::{Client, Product, Stdio, Task, fifo, spec};
 use serde_json::Value;
 
 /// Docker's default profile with the conditions of a default container resolved: 360 names, three architectures.
-const SECCOMP: &str = include_str!("../../../../runtime-core/plan/tests/fixtures/seccomp-docker.json");
+pub(crate) const SECCOMP: &str = include_str!("../../../../runtime-core/plan/tests/fixtures/seccomp-docker.json");
 
 /// How many idle shims are weighed together.
 pub(crate) const IDLE: usize = 20;
@@ -76,7 +76,7 @@ impl Samples {
 }
 
 /// The middle of the samples; 0 of none.
-fn median(mut samples: Vec<f64>) -> f64 {
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
@@ -86,7 +86,7 @@ fn count(number: u64) -> f64 {
     u32::try_from(number).map_or(f64::MAX, f64::from)
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(crate) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
 
