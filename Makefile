@@ -9,7 +9,9 @@ export CARGO_TARGET_DIR
 # Debian's make does not give its exports to $(shell).
 host = $(shell PATH='$(PATH)' rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
-shim = TARE_SHIM=$(CARGO_TARGET_DIR)/$(host)/release/containerd-shim-tare-v2
+binaries = $(CARGO_TARGET_DIR)/$(host)/release
+# What the tests and the benchmark are pointed at.
+tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
 
 .PHONY: help run build test check audit bench peers setup clean
 
@@ -24,7 +26,7 @@ help:
 	@echo 'make clean    remove what was built'
 
 run: build
-	$(shim) cargo run --quiet --locked -p integration --bin showcase
+	$(tare) cargo run --quiet --locked -p integration --bin showcase
 
 build: setup
 	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
@@ -33,8 +35,8 @@ build: setup
 
 test: build peers
 	scripts/setup tests
-	$(shim) cargo test --locked --workspace
-	$(shim) scripts/each-peer cargo test --locked --workspace --test suite
+	$(tare) cargo test --locked --workspace
+	$(tare) scripts/each-peer cargo test --locked --workspace --test suite
 
 check:
 	scripts/setup tests
@@ -48,7 +50,7 @@ audit:
 
 bench: build peers
 	scripts/setup bench
-	$(shim) cargo run --quiet --locked --profile quick -p integration --bin bench
+	$(tare) cargo run --quiet --locked --profile quick -p integration --bin bench
 
 # A test run without peers is a smaller test run, not a failed one.
 peers:
