@@ -49,6 +49,8 @@ pub(crate) mod tag {
     pub(crate) const NETLINK: u32 = 1;
     /// The listener of its system call filter.
     pub(crate) const LISTENER: u32 = 2;
+    /// A tree that was made apart.
+    pub(crate) const TREE: u32 = 9;
 }
 
 /// What every stub does first, while it still sees the host's file system: default signals, and the OOM score that only

@@ -1,78 +1,94 @@
 //! The mounts that containerd hands over for a rootfs, made in the host's mount namespace as containerd expects, and
-//! their removal. Container paths are not touched: everything here is the host's.
+//! their removal. A mount with a target goes below the rootfs, which is hostile by then: there, as in the stub, a path is
+//! resolved under a descriptor and once.
+
+mod apart;
+mod loop_file;
+mod options;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, move_mount,
+    unmount,
+};
 
+use self::options::{DATA_LIMIT, Options};
 use crate::container::RootfsMount;
-use crate::{Error, Kind};
+use crate::{Error, rooted};
 
-/// What a mount's options say: flags, propagation, and the file system's own data.
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    flags: MountFlags,
-    propagation: MountPropagationFlags,
-    bind: Option<Bind>,
-    data: Vec<String>,
+/// What has to be unmounted when the container goes: known before the first mount is made, so that the record can name
+/// it. A mount with a target goes away with what it is mounted on.
+pub(crate) fn mount_points(mounts: &[RootfsMount], rootfs: &Path) -> Vec<PathBuf> {
+    let whole = mounts.iter().filter(|mount| covers_all(mount)).count();
+    vec![rootfs.to_path_buf(); whole + usize::from(needs_ground(mounts))]
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bind {
-    Top,
-    Tree,
+fn covers_all(mount: &RootfsMount) -> bool {
+    mount.target.trim_matches('/').is_empty()
 }
 
-/// The longest data that mount(2) takes: a page with its NUL.
-const DATA_LIMIT: usize = 4095;
+/// Mounts with targets need one to go away with.
+fn needs_ground(mounts: &[RootfsMount]) -> bool {
+    mounts.first().is_some_and(|mount| !covers_all(mount))
+}
 
-/// Where each mount goes, in order: known before the first is made, so that the record can name them. SECURITY: a target
-/// below the rootfs would be looked up in an image that is mounted already, through whatever links it has.
-pub(crate) fn targets(mounts: &[RootfsMount], rootfs: &Path) -> Result<Vec<PathBuf>, Error> {
-    match mounts.iter().find(|mount| !mount.target.trim_start_matches('/').is_empty()) {
-        None => Ok(vec![rootfs.to_path_buf(); mounts.len()]),
-        Some(mount) => {
-            let what = format!("rootfs mount with target {:?}: targets are not supported yet", mount.target);
-            Err(Error::new(Kind::Unsupported, what))
-        }
+/// Makes the mounts. When one fails, those before it are for the caller to take away, who has them recorded.
+pub(crate) fn mount_all(mounts: &[RootfsMount], rootfs: &Path) -> Result<(), Error> {
+    if needs_ground(mounts) {
+        let made = mount_bind_recursive(rootfs, rootfs);
+        made.map_err(|errno| Error::system(format!("bind {} on itself", rootfs.display()), errno))?;
     }
+    mounts.iter().try_for_each(|one| {
+        mount_one(one, rootfs).map_err(|error| {
+            let target = rootfs.join(one.target.trim_start_matches('/'));
+            error.during(format!("mount rootfs {} ({}) on {}", one.source, one.kind, target.display()))
+        })
+    })
 }
 
-/// Makes the mounts; when one fails, those before it are taken away again.
-pub(crate) fn mount_all(mounts: &[RootfsMount], targets: &[PathBuf]) -> Result<(), Error> {
-    for (index, (one, target)) in mounts.iter().zip(targets).enumerate() {
-        if let Err(error) = mount_one(one, target) {
-            let undone = unmount_all(targets.get(..index).unwrap_or_default());
-            return Err(undone.err().map_or_else(|| error, |undo| Error::new(Kind::System, undo.to_string())));
-        }
+fn mount_one(one: &RootfsMount, rootfs: &Path) -> Result<(), Error> {
+    let options = options::parse(one)?;
+    let device = options.loop_file.map(|access| loop_file::attach(&one.source, access)).transpose()?;
+    // The kernel lets go of the device when both this descriptor and the mount are gone.
+    let source = device.as_ref().map_or(one.source.as_str(), |(path, _device)| path);
+    if options.id_map.is_none() && covers_all(one) && (options.bind.is_some() || options.data_length() <= DATA_LIMIT) {
+        return by_path(one, source, rootfs, &options);
     }
-    Ok(())
+    let tree = apart::tree(one, source, rootfs, &options)?;
+    let place = place(rootfs, &one.target)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", &place, "", flags).map_err(|errno| Error::system("attach", errno))
 }
 
-fn mount_one(mounted: &RootfsMount, target: &Path) -> Result<(), Error> {
-    let what = || format!("mount rootfs {} ({}) on {}", mounted.source, mounted.kind, target.display());
-    let options = parse(&mounted.options).map_err(|error| error.during(what()))?;
-    let failed = |errno| Error::system(what(), errno);
-    if let Some(reach) = options.bind.or((mounted.kind == "bind").then_some(Bind::Top)) {
-        bind(mounted, target, &options, reach).map_err(failed)?;
+/// Where a mount goes, found once, as the container would find it.
+fn place(rootfs: &Path, target: &str) -> Result<std::os::fd::OwnedFd, Error> {
+    let failed = |errno| Error::system(format!("find target {target:?}"), errno);
+    let root = rooted::directory(rootfs).map_err(failed)?;
+    let relative = target.trim_start_matches('/');
+    let path = if relative.is_empty() { "." } else { relative };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(failed)
+}
+
+fn by_path(one: &RootfsMount, source: &str, target: &Path, options: &Options) -> Result<(), Error> {
+    let failed = |errno| Error::system("mount", errno);
+    if let Some(reach) = options.bind {
+        bind(source, target, options, reach).map_err(failed)?;
     } else {
-        let data = options.data.join(",");
-        if data.len() > DATA_LIMIT {
-            overlay_by_parts(&options, target).map_err(|error| error.during(what()))?;
-        } else {
-            let data = std::ffi::CString::new(data).map_err(|_| failed(Errno::INVAL))?;
-            mount(&*mounted.source, target, &*mounted.kind, options.flags, &*data).map_err(failed)?;
-        }
+        let data = options.data().ok_or(Errno::INVAL).map_err(failed)?;
+        mount(source, target, &*one.kind, options.flags, &*data).map_err(failed)?;
     }
     if options.propagation.is_empty() { Ok(()) } else { mount_change(target, options.propagation).map_err(failed) }
 }
 
-fn bind(mounted: &RootfsMount, target: &Path, options: &Options, reach: Bind) -> Result<(), Errno> {
+fn bind(source: &str, target: &Path, options: &Options, reach: tare_plan::Reach) -> Result<(), Errno> {
     match reach {
-        Bind::Top => rustix::mount::mount_bind(&*mounted.source, target)?,
-        Bind::Tree => rustix::mount::mount_bind_recursive(&*mounted.source, target)?,
+        tare_plan::Reach::Top => rustix::mount::mount_bind(source, target)?,
+        tare_plan::Reach::Tree => mount_bind_recursive(source, target)?,
     }
     if options.flags.is_empty() {
         return Ok(());
@@ -83,83 +99,6 @@ fn bind(mounted: &RootfsMount, target: &Path, options: &Options, reach: Bind) ->
         errno
     };
     mount_remount(target, options.flags | MountFlags::BIND, "").map_err(undone)
-}
-
-/// An overlay with more layers than one page of options can name: each goes through fsconfig(2) by itself.
-fn overlay_by_parts(options: &Options, target: &Path) -> Result<(), Error> {
-    use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-        fsconfig_set_string, fsmount, fsopen, move_mount,
-    };
-    let failed = |errno| Error::system("set overlay options one by one (lowerdir+ needs Linux 6.8)", errno);
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    for option in &options.data {
-        match option.split_once('=') {
-            Some(("lowerdir", layers)) => {
-                layers.split(':').try_for_each(|layer| fsconfig_set_string(&fs, "lowerdir+", layer)).map_err(failed)?;
-            }
-            Some((key, value)) => fsconfig_set_string(&fs, key, value).map_err(failed)?,
-            None => fsconfig_set_flag(&fs, option.as_str()).map_err(failed)?,
-        }
-    }
-    fsconfig_create(&fs).map_err(failed)?;
-    let attributes = [
-        (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
-        (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
-        (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
-        (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
-    ];
-    let set = attributes.into_iter().filter(|(flag, _)| options.flags.contains(*flag)).map(|(_, attribute)| attribute);
-    let tree = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, set.collect()).map_err(failed)?;
-    move_mount(&tree, "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)
-}
-
-/// The options that containerd's mount package knows; what else there is belongs to the file system.
-fn parse(options: &[String]) -> Result<Options, Error> {
-    let mut parsed = Options {
-        flags: MountFlags::empty(),
-        propagation: MountPropagationFlags::empty(),
-        bind: None,
-        data: Vec::new(),
-    };
-    let (one, rec) = (MountPropagationFlags::empty(), MountPropagationFlags::REC);
-    for option in options {
-        match option.as_str() {
-            "defaults" | "async" | "atime" | "dev" | "diratime" | "exec" | "nostrictatime" | "norelatime" | "rw"
-            | "suid" | "nomand" | "loud" => {}
-            "ro" => parsed.flags |= MountFlags::RDONLY,
-            "nosuid" => parsed.flags |= MountFlags::NOSUID,
-            "nodev" => parsed.flags |= MountFlags::NODEV,
-            "noexec" => parsed.flags |= MountFlags::NOEXEC,
-            "sync" => parsed.flags |= MountFlags::SYNCHRONOUS,
-            "dirsync" => parsed.flags |= MountFlags::DIRSYNC,
-            "noatime" => parsed.flags |= MountFlags::NOATIME,
-            "nodiratime" => parsed.flags |= MountFlags::NODIRATIME,
-            "relatime" => parsed.flags |= MountFlags::RELATIME,
-            "strictatime" => parsed.flags |= MountFlags::STRICTATIME,
-            "bind" => parsed.bind = Some(Bind::Top),
-            "rbind" => parsed.bind = Some(Bind::Tree),
-            "private" => parsed.propagation = MountPropagationFlags::PRIVATE | one,
-            "rprivate" => parsed.propagation = MountPropagationFlags::PRIVATE | rec,
-            "slave" => parsed.propagation = MountPropagationFlags::DOWNSTREAM | one,
-            "rslave" => parsed.propagation = MountPropagationFlags::DOWNSTREAM | rec,
-            "shared" => parsed.propagation = MountPropagationFlags::SHARED | one,
-            "rshared" => parsed.propagation = MountPropagationFlags::SHARED | rec,
-            "loop" => return Err(unsupported("loop mounts are not supported yet")),
-            other if other.starts_with("uidmap=") || other.starts_with("gidmap=") => {
-                return Err(unsupported("idmapped rootfs mounts are not supported yet"));
-            }
-            other if other.starts_with("X-containerd.") => {
-                return Err(unsupported(&format!("option {other:?} was not consumed by the mount manager")));
-            }
-            other => parsed.data.push(other.to_owned()),
-        }
-    }
-    Ok(parsed)
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::new(Kind::Unsupported, what)
 }
 
 /// Takes the mounts away, the last first. What is not mounted is not missed; what stays busy is detached at last, so
@@ -182,10 +121,19 @@ fn unmount_busy(target: &Path) -> Result<(), Errno> {
     let mut pause = Duration::from_millis(1);
     for _ in 0..6 {
         match unmount(target, UnmountFlags::NOFOLLOW) {
+            // Those below would keep it busy for ever, and by their paths, which are the image's, they are not named.
+            Err(Errno::BUSY) if has_mounts_below(target) => break,
             Err(Errno::BUSY) => std::thread::sleep(pause),
             other => return other,
         }
         pause *= 2;
     }
     unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+}
+
+fn has_mounts_below(target: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    // Names with blanks are written otherwise there; such a rootfs waits a little longer.
+    let below = format!("{}/", target.display());
+    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| point.starts_with(&below))
 }

@@ -64,7 +64,7 @@ impl Container {
         if request.state != request.bundle {
             keep_spec(&request.spec, &request.state)?;
         }
-        mount_rootfs(&request.rootfs, &undo.record.rootfs_mounts, &plan.rootfs.path)?;
+        mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
         add_home(&mut plan);
         let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
         cgroup.apply(&plan.cgroup.resources)?;
@@ -194,7 +194,7 @@ fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Erro
         rootfs: plan.rootfs.path.clone(),
         own_namespaces: plan.namespaces.new,
         no_new_keyring: request.no_new_keyring,
-        rootfs_mounts: rootfs::targets(&request.rootfs, &plan.rootfs.path)?,
+        rootfs_mounts: rootfs::mount_points(&request.rootfs, &plan.rootfs.path),
         cgroup: cgroup.clone(),
         resctrl: match &plan.intel_rdt {
             Some(rdt) => Some(Resctrl::plan(rdt, &request.id, resctrl::root()?)?),
@@ -215,7 +215,7 @@ pub(super) fn entrance(cgroup: Entrance, resctrl: Option<&Resctrl>) -> Result<En
     Ok(entrance)
 }
 
-fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> Result<(), Error> {
+fn mount_rootfs(mounts: &[RootfsMount], rootfs: &Path) -> Result<(), Error> {
     if mounts.is_empty() {
         return Ok(());
     }
@@ -223,7 +223,7 @@ fn mount_rootfs(mounts: &[RootfsMount], targets: &[PathBuf], rootfs: &Path) -> R
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(Error::system(format!("make {}", rootfs.display()), errno)),
     }
-    rootfs::mount_all(mounts, targets)
+    rootfs::mount_all(mounts, rootfs)
 }
 
 /// Who may make cgroups below the container's: root of a new user namespace that has its own cgroup namespace and a

@@ -5,6 +5,7 @@
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod inherited;
+pub(crate) mod loop_device;
 pub(crate) mod namespace;
 pub(crate) mod rlimit;
 pub(crate) mod signal;

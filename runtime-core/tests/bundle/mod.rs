@@ -36,8 +36,12 @@ impl Bundle {
     }
 
     pub(crate) fn create(&self, config: &Value, stdio: Stdio) -> Result<(Container, Process), Error> {
+        Container::create(self.request(config, stdio))
+    }
+
+    pub(crate) fn request(&self, config: &Value, stdio: Stdio) -> Create {
         let spec = serde_json::from_value(config.clone()).unwrap();
-        Container::create(Create::new(self.id(), self.0.clone(), spec, self.0.clone(), stdio))
+        Create::new(self.id(), self.0.clone(), spec, self.0.clone(), stdio)
     }
 
     /// Runs it to its end: how it ended, and what it said.

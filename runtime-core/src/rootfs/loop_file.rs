@@ -1,0 +1,41 @@
+//! A file with a file system in it, as a device (loop(4)). The device goes by itself when nobody uses it any more.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use crate::Error;
+use crate::sys::loop_device;
+
+/// What may be done with the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// How often a free device is asked for when others are faster.
+const ATTEMPTS: usize = 64;
+
+/// A device for the file at `source`: its path, and the descriptor that keeps it until it is mounted.
+pub(super) fn attach(source: &str, access: Access) -> Result<(String, OwnedFd), Error> {
+    let failed = |errno| Error::system(format!("make a loop device of {source}"), errno);
+    let (open_flags, loop_flags) = match access {
+        Access::ReadOnly => (OFlags::RDONLY, loop_device::READ_ONLY),
+        Access::ReadWrite => (OFlags::RDWR, 0),
+    };
+    let flags = open_flags | OFlags::CLOEXEC;
+    let file = open(source, flags, Mode::empty()).map_err(failed)?;
+    let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    for _ in 0..ATTEMPTS {
+        let number = loop_device::free(control.as_fd()).map_err(failed)?;
+        let path = format!("/dev/loop{number}");
+        let device = open(&*path, flags, Mode::empty()).map_err(failed)?;
+        match loop_device::configure(device.as_fd(), file.as_fd(), loop_flags) {
+            Err(Errno::BUSY) => {}
+            other => return other.map(|()| (path, device)).map_err(failed),
+        }
+    }
+    Err(failed(Errno::BUSY))
+}
