@@ -57,7 +57,7 @@ fn store(given: &Given) -> Result<Store, Failure> {
     let Some(root) = given.filled("root") else { return Ok(default_store()) };
     let root = std::path::absolute(root).map_err(|error| Failure::io(root, error))?;
     if root == Path::new("/") {
-        return Err(Failure::new("option --root argument should not be set to /"));
+        return Err(Failure::new("Option --root argument should not be set to /"));
     }
     Ok(Store { root, privacy: Privacy::Given })
 }
@@ -105,7 +105,7 @@ mod tests {
     fn wrong_values_are_refused() {
         for (line, expected) in [
             ("--log-format xml", "invalid log-format: xml"),
-            ("--root /", "option --root argument should not be set to /"),
+            ("--root /", "Option --root argument should not be set to /"),
             ("--cgroup-manager x", "invalid cgroup-manager: x"),
         ] {
             assert_eq!(session(line).unwrap_err(), expected);

@@ -50,11 +50,13 @@ pub(crate) const CHILD: i32 = 17;
 pub(crate) const URGENT: i32 = 23;
 pub(crate) const WINDOW: i32 = 28;
 
+/// 0 asks whether there is somebody to signal.
+///
 /// The number of a signal that is given as `9`, `KILL`, `SIGKILL`, `kill`, `RTMIN+3` or `SIGRTMAX-1`.
 pub(crate) fn number(text: &str) -> Result<i32, Failure> {
     let unknown = || Failure::new(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -92,7 +94,7 @@ mod tests {
             ("SIGRTMAX-14", Some(50)),
             ("rtmax", Some(64)),
             ("64", Some(64)),
-            ("0", None),
+            ("0", Some(0)),
             ("65", None),
             ("-9", None),
             ("RTMIN+31", None),

@@ -1,7 +1,7 @@
 //! `exec`: another process in a container. What follows the id is its command line, options and all.
 
 use runtime_core::cgroup::SubCgroup;
-use runtime_core::{Container, Exec, Signals, Status, oci};
+use runtime_core::{Container, Exec, Kind, Signals, Status, oci};
 
 use crate::attend::{Attendance, attend};
 use crate::command::{Command, Words};
@@ -63,7 +63,7 @@ fn execute(session: &Session, given: &Given) -> Outcome {
     let extra = descriptors::extra(given)?;
     let mut process = match given.filled("process") {
         Some(path) => from_file(path)?,
-        None => from_flags(&container, given)?,
+        None => from_flags(session, &container, given)?,
     };
     process.env_mut().get_or_insert_default().extend(extra.environment);
     check(&process)?;
@@ -71,7 +71,11 @@ fn execute(session: &Session, given: &Given) -> Outcome {
     let stdio = launch::stdio(session, &process, stay, given)?;
     let pid_file = given.filled("pid-file").map(files::absolute).transpose()?;
     let signals = (stay == Stay::Foreground).then(Signals::catch).transpose()?;
-    let mut process = container.exec(Exec { process, stdio, preserve_fds: extra.count, sub_cgroups })?;
+    let executed = container.exec(Exec { process, stdio, preserve_fds: extra.count, sub_cgroups });
+    let mut process = executed.map_err(|error| match error.kind() {
+        Kind::State => Failure::from(error),
+        _ => Failure::from(error).during("unable to start container process"),
+    })?;
     let kill = |failure, process: &runtime_core::Process| {
         // It may have ended by itself; nobody would know of it otherwise.
         drop(process.signal(crate::signal::KILL));
@@ -93,10 +97,18 @@ fn from_file(path: &str) -> Result<oci::Process, Failure> {
 }
 
 /// The container's own process, changed by the flags.
-fn from_flags(container: &Container, given: &Given) -> Result<oci::Process, Failure> {
+fn from_flags(session: &Session, container: &Container, given: &Given) -> Result<oci::Process, Failure> {
     let spec = container.spec()?;
     let process = spec.process().clone().ok_or_else(|| Failure::new("process property must not be empty"))?;
+    let unknown: Vec<_> = given.all("cap").filter(|name| capability(name).is_none()).collect();
+    if !unknown.is_empty() {
+        session.log.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+    }
     changed(process, given)
+}
+
+fn capability(name: &str) -> Option<oci::Capability> {
+    serde_json::from_value(name.into()).ok()
 }
 
 fn changed(mut process: oci::Process, given: &Given) -> Result<oci::Process, Failure> {
@@ -115,7 +127,7 @@ fn changed(mut process: oci::Process, given: &Given) -> Result<oci::Process, Fai
         process.set_no_new_privileges(Some(given.has("no-new-privs")));
     }
     process.env_mut().get_or_insert_default().extend(given.all("env").map(str::to_owned));
-    add_capabilities(&mut process, given)?;
+    add_capabilities(&mut process, given);
     let mut user = process.user().clone();
     if let Some(text) = given.filled("user") {
         let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
@@ -138,17 +150,14 @@ fn id(text: &str, what: &str) -> Result<u32, Failure> {
 }
 
 /// To the bounding, effective and permitted sets; to the ambient one where the container may inherit any.
-fn add_capabilities(process: &mut oci::Process, given: &Given) -> Result<(), Failure> {
-    let mut wanted = given.all("cap").peekable();
-    if wanted.peek().is_none() {
-        return Ok(());
+fn add_capabilities(process: &mut oci::Process, given: &Given) {
+    if given.text("cap").is_none() {
+        return;
     }
     let mut all = process.capabilities().clone().unwrap_or_default();
     let mut sets = [all.bounding().clone(), all.effective().clone(), all.permitted().clone(), all.ambient().clone()];
     let count = if all.inheritable().as_ref().is_some_and(|set| !set.is_empty()) { 4 } else { 3 };
-    for name in wanted {
-        let capability: oci::Capability =
-            serde_json::from_value(name.into()).map_err(|_| Failure::new(format!("unknown capability {name:?}")))?;
+    for capability in given.all("cap").filter_map(capability) {
         for set in sets.iter_mut().take(count) {
             set.get_or_insert_default().insert(capability);
         }
@@ -156,7 +165,6 @@ fn add_capabilities(process: &mut oci::Process, given: &Given) -> Result<(), Fai
     let [bounding, effective, permitted, ambient] = sets;
     all.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(ambient);
     process.set_capabilities(Some(all));
-    Ok(())
 }
 
 /// `[controller[,controller]:]path`; without controllers it is for all, and then there is no other.
@@ -190,7 +198,7 @@ fn check(process: &oci::Process) -> Result<(), Failure> {
     let problem = match process {
         one if one.cwd().as_os_str().is_empty() => "Cwd property must not be empty",
         one if !one.cwd().is_absolute() => "Cwd must be an absolute path",
-        one if one.args().as_ref().is_none_or(Vec::is_empty) => "args must not be empty",
+        one if one.args().as_ref().is_none_or(Vec::is_empty) => "exec args cannot be empty",
         _ => return Ok(()),
     };
     Err(Failure::new(problem))
@@ -210,7 +218,7 @@ mod tests {
 
     #[test]
     fn flags_change_the_containers_process() {
-        let line = "-t -e A=1 --env=B=2 --cwd /tmp -u 5:6 -g 7 -g 8 --cap CAP_SYS_ADMIN --no-new-privs=false c ls -l";
+        let line = "-t -e A=1 --env=B=2 --cwd /tmp -u 5:6 -g 7 -g 8 --cap CAP_SYS_ADMIN --cap CAP_FOO --no-new-privs=false c ls -l";
         let process = changed(oci::Process::default(), &given(line)).unwrap();
         assert_eq!(process.args().clone().unwrap(), ["ls", "-l"]);
         assert_eq!(process.terminal(), Some(true));
@@ -252,7 +260,7 @@ mod tests {
     fn a_process_is_whole() {
         let mut process = oci::Process::default();
         process.set_args(Some(vec![]));
-        assert_eq!(check(&process).unwrap_err().to_string(), "args must not be empty");
+        assert_eq!(check(&process).unwrap_err().to_string(), "exec args cannot be empty");
         process.set_cwd("tmp".into());
         assert_eq!(check(&process).unwrap_err().to_string(), "Cwd must be an absolute path");
     }

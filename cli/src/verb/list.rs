@@ -53,9 +53,10 @@ fn states(session: &Session) -> Result<Vec<State>, Failure> {
 /// Go has no empty list, but `null`; clients expect it.
 fn json(states: &[State]) -> Result<String, Failure> {
     if states.is_empty() {
-        return Ok("null".to_owned());
+        return Ok("null\n".to_owned());
     }
-    serde_json::to_string(states).map_err(|error| Failure::new(error.to_string()))
+    let text = serde_json::to_string(states).map_err(|error| Failure::new(error.to_string()))?;
+    Ok(text + "\n")
 }
 
 fn rows(states: Vec<State>) -> String {
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_null() {
-        assert_eq!(json(&[]).unwrap(), "null");
+        assert_eq!(json(&[]).unwrap(), "null\n");
         assert_eq!(rows(vec![]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
     }
 }

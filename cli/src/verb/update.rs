@@ -105,9 +105,9 @@ fn from_flags(given: &Given) -> Result<oci::LinuxResources, Failure> {
     };
     for (flag, section, field) in NUMBERS {
         if let Some(text) = given.filled(flag) {
-            let number: i128 = text.parse().map_err(|_| invalid(flag, text))?;
+            let number: i128 = text.parse().map_err(|_| no_number(flag, text))?;
             let number = i64::try_from(number).map(Value::from).or_else(|_| u64::try_from(number).map(Value::from));
-            put(section, field, number.map_err(|_| invalid(flag, text))?);
+            put(section, field, number.map_err(|_| no_number(flag, text))?);
         }
     }
     for (flag, section, field) in TEXTS {
@@ -118,14 +118,19 @@ fn from_flags(given: &Given) -> Result<oci::LinuxResources, Failure> {
     for (flag, section, field) in AMOUNTS {
         if let Some(text) = given.filled(flag) {
             let amount = if text == "-1" { Some(-1) } else { units::bytes(text) };
-            put(section, field, amount.ok_or_else(|| invalid(flag, text))?.into());
+            put(section, field, amount.ok_or_else(|| no_amount(flag, text))?.into());
         }
     }
     decode(&Value::Object(resources))
 }
 
-fn invalid(flag: &str, text: &str) -> Failure {
-    Failure::new(format!("invalid value for {flag}: {text:?}"))
+/// The texts are those of Go's libraries.
+fn no_number(flag: &str, text: &str) -> Failure {
+    Failure::new(format!("invalid value for {flag}: strconv.ParseInt: parsing {text:?}: invalid syntax"))
+}
+
+fn no_amount(flag: &str, text: &str) -> Failure {
+    Failure::new(format!("invalid value for {flag}: invalid size: '{text}'"))
 }
 
 #[cfg(test)]
@@ -160,9 +165,9 @@ mod tests {
     #[test]
     fn what_is_no_amount_is_refused_by_the_name_of_the_flag() {
         for (line, expected) in [
-            ("c --memory 5x", "invalid value for memory: \"5x\""),
-            ("c --cpu-period x", "invalid value for cpu-period: \"x\""),
-            ("c --cpu-share 99999999999999999999", "invalid value for cpu-share: \"99999999999999999999\""),
+            ("c --memory 5x", "invalid value for memory: invalid size: '5x'"),
+            ("c --cpu-period x", "invalid value for cpu-period: strconv.ParseInt: parsing \"x\": invalid syntax"),
+            ("c --cpu-share 9e9", "invalid value for cpu-share: strconv.ParseInt: parsing \"9e9\": invalid syntax"),
         ] {
             assert_eq!(resources(line).unwrap_err(), expected);
         }
