@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tare_plan::{IntelRdt, RdtGroup};
+use tare_plan::{IntelRdt, RdtGroup, RdtResource};
 
 use crate::{Error, Kind};
 
@@ -42,7 +42,7 @@ fn mountpoint(table: &str) -> Option<PathBuf> {
 impl Resctrl {
     /// What the container `id` will have below `root`. No side effect.
     pub(crate) fn plan(rdt: &IntelRdt, id: &str, root: PathBuf) -> Result<Self, Error> {
-        available(&root, rdt.cache, rdt.bandwidth)?;
+        available(&root, &rdt.needs)?;
         let group = match &rdt.group {
             RdtGroup::Top => root.clone(),
             RdtGroup::Named(name) => root.join(name),
@@ -90,7 +90,7 @@ impl Resctrl {
 
     /// Changes the schemata of the control group, where the hardware has what they are about.
     pub(crate) fn update(&self, cache: Option<&str>, bandwidth: Option<&str>) -> Result<(), Error> {
-        available(&self.root, cache.is_some(), bandwidth.is_some())?;
+        available(&self.root, &tare_plan::rdt_needs(cache, bandwidth))?;
         self.write(&tare_plan::rdt_lines(cache, bandwidth))
     }
 
@@ -149,15 +149,17 @@ impl Resctrl {
     }
 }
 
-fn available(root: &Path, cache: bool, bandwidth: bool) -> Result<(), Error> {
-    let kinds = [
-        ("L3", cache, "intelRdt.l3CacheSchema is specified in config, but Intel RDT/CAT is not enabled"),
-        ("MB", bandwidth, "intelRdt.memBwSchema is specified in config, but Intel RDT/MBA is not enabled"),
-    ];
-    match kinds.into_iter().find(|(name, asked, _)| *asked && !root.join("info").join(name).is_dir()) {
-        Some((.., what)) => Err(Error::new(Kind::Unsupported, what)),
-        None => Ok(()),
+fn available(root: &Path, needs: &[RdtResource]) -> Result<(), Error> {
+    for need in needs {
+        let (name, what) = match need {
+            RdtResource::Cache => ("L3", "l3CacheSchema is specified in config, but Intel RDT/CAT is not enabled"),
+            RdtResource::Bandwidth => ("MB", "memBwSchema is specified in config, but Intel RDT/MBA is not enabled"),
+        };
+        if !root.join("info").join(name).is_dir() {
+            return Err(Error::new(Kind::Unsupported, format!("intelRdt.{what}")));
+        }
     }
+    Ok(())
 }
 
 /// `L3:0=0ff;1=c0` as values that can be compared: the resource, the domain, the value without leading zeros.

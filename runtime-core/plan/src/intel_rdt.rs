@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::LinuxIntelRdt;
 
-use crate::{IntelRdt, RdtGroup, Refusal};
+use crate::{IntelRdt, RdtGroup, RdtResource, Refusal};
 
 const FIELD: &str = "linux.intelRdt";
 
@@ -21,8 +21,7 @@ pub(crate) fn plan(listed: &LinuxIntelRdt) -> Result<IntelRdt, Refusal> {
     let schemata = listed.schemata().clone().unwrap_or_default();
     Ok(IntelRdt {
         group,
-        cache: cache.is_some(),
-        bandwidth: bandwidth.is_some(),
+        needs: rdt_needs(cache.as_deref(), bandwidth.as_deref()),
         schemata: lines(cache.as_deref(), bandwidth.as_deref(), &schemata),
         monitoring: listed.enable_monitoring().unwrap_or(false),
     })
@@ -33,6 +32,13 @@ pub(crate) fn plan(listed: &LinuxIntelRdt) -> Result<IntelRdt, Refusal> {
 #[must_use]
 pub fn rdt_lines(cache: Option<&str>, bandwidth: Option<&str>) -> Vec<String> {
     lines(cache, bandwidth, &[])
+}
+
+/// What the hardware has to have for these schemata.
+#[must_use]
+pub fn rdt_needs(cache: Option<&str>, bandwidth: Option<&str>) -> Vec<RdtResource> {
+    let (cache, bandwidth) = (cache.map(|_| RdtResource::Cache), bandwidth.map(|_| RdtResource::Bandwidth));
+    cache.into_iter().chain(bandwidth).collect()
 }
 
 fn lines(cache: Option<&str>, bandwidth: Option<&str>, schemata: &[String]) -> Vec<String> {

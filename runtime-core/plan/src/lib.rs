@@ -35,7 +35,7 @@ pub mod systemd;
 pub use capabilities::capability_names;
 pub use container::container;
 pub use home::{needs_home, with_home};
-pub use intel_rdt::rdt_lines;
+pub use intel_rdt::{rdt_lines, rdt_needs};
 pub use memory_policy::{memory_policy_flags, memory_policy_modes};
 pub use model::*;
 pub use mount_options::names as mount_options;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::resources::Resources;
 
 use crate::systemd::{Manager, Scope};
-pub use shares::{IntelRdt, MemoryPolicy, NetDevice, RdtGroup};
+pub use shares::{IntelRdt, MemoryPolicy, NetDevice, RdtGroup, RdtResource};
 
 /// What the planner must know of the machine. Filled once by `runtime_core::host`; plans made for equal hosts are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tare_plan::{IntelRdt, RdtGroup};
+use tare_plan::{IntelRdt, RdtGroup, RdtResource};
 
 use super::{Resctrl, mountpoint};
 use crate::Kind;
@@ -34,7 +34,7 @@ impl Drop for Fake {
 
 fn rdt(group: RdtGroup, schemata: &[&str]) -> IntelRdt {
     let schemata = schemata.iter().map(|&line| line.to_owned()).collect();
-    IntelRdt { group, schemata, cache: false, bandwidth: false, monitoring: false }
+    IntelRdt { group, schemata, needs: vec![], monitoring: false }
 }
 
 /// What the kernel would have made in a new group, and what it takes with it.
@@ -117,8 +117,9 @@ fn what_the_hardware_lacks_is_refused() {
     let fake = Fake::new("lacks");
     fs::remove_dir(fake.0.join("info/L3")).unwrap();
     fs::remove_dir(fake.0.join("info/MB")).unwrap();
-    for (cache, bandwidth, text) in [(true, false, "RDT/CAT is not enabled"), (false, true, "RDT/MBA is not enabled")] {
-        let error = fake.plan(&IntelRdt { cache, bandwidth, ..rdt(RdtGroup::Own, &[]) }).unwrap_err();
+    let rows = [(RdtResource::Cache, "RDT/CAT is not enabled"), (RdtResource::Bandwidth, "RDT/MBA is not enabled")];
+    for (need, text) in rows {
+        let error = fake.plan(&IntelRdt { needs: vec![need], ..rdt(RdtGroup::Own, &[]) }).unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
     }
     fs::write(fake.0.join("info/last_cmd_status"), "Unknown resource\n").unwrap();

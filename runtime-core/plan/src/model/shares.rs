@@ -25,12 +25,19 @@ pub struct IntelRdt {
     pub group: RdtGroup,
     /// The lines of its schemata.
     pub schemata: Vec<String>,
-    /// There is a schema for the cache, which the hardware has to have.
-    pub cache: bool,
-    /// There is one for the memory's bandwidth.
-    pub bandwidth: bool,
+    /// What the hardware has to have.
+    pub needs: Vec<RdtResource>,
     /// It has a monitoring group of its own.
     pub monitoring: bool,
+}
+
+/// What Intel RDT divides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RdtResource {
+    /// The L3 cache (CAT).
+    Cache,
+    /// The bandwidth of memory (MBA).
+    Bandwidth,
 }
 
 /// A control group of resctrl.
