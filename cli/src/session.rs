@@ -1,6 +1,7 @@
 //! The global options, decoded once: what every command works with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use runtime_core::CgroupDriver;
 
@@ -27,7 +28,7 @@ pub(crate) const FLAGS: Flags = &[&[
 pub(crate) struct Session {
     /// The name that this program was called by.
     pub(crate) name: String,
-    pub(crate) log: Log,
+    pub(crate) log: Arc<Log>,
     pub(crate) store: Store,
     pub(crate) cgroup_driver: CgroupDriver,
 }
@@ -41,7 +42,9 @@ impl Session {
             other => return Err(Failure::new(format!("invalid log-format: {other}"))),
         };
         let verbosity = if given.has("debug") { Verbosity::Debug } else { Verbosity::Normal };
-        let log = Log::new(given.filled("log"), format, verbosity)?;
+        let log = Arc::new(Log::new(given.filled("log"), format, verbosity)?);
+        let listener = log.clone();
+        runtime_core::on_warning(move |message| listener.warn(message));
         let cgroup_driver = match given.filled("cgroup-manager") {
             None if given.has("systemd-cgroup") => CgroupDriver::Systemd,
             None | Some("cgroupfs") => CgroupDriver::Cgroupfs,

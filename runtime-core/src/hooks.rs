@@ -31,16 +31,15 @@ pub(crate) enum Place<'a> {
 
 /// Runs hooks of one kind, in order, until one fails.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &Value, place: Place<'_>) -> Result<(), Error> {
-    run_each(kind, hooks, state, |hook, streams| {
-        let (cwd, inside) = match place {
-            Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
-            Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
-        };
-        let script = lower::hook(hook, streams, &cwd, inside);
-        let mut newborn = spawn(&script)?;
-        newborn.listen()?;
-        newborn.keep()
-    })
+    run_each(kind, hooks, state, |hook, streams| begin(hook, streams, place))
+}
+
+/// Runs hooks of one kind, in order, whether or not one fails: why those did that have.
+pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &Value, place: Place<'_>) -> Vec<Error> {
+    let state = state.to_string();
+    let mut start = |hook: &Hook, streams: [&OwnedFd; 3]| begin(hook, streams, place);
+    let run = |(index, hook)| numbered(kind, index, one(hook, &state, &mut start));
+    hooks.iter().enumerate().map(run).filter_map(Result::err).collect()
 }
 
 /// Runs hooks of one kind, in order, until one fails; `start` brings each to life with these streams.
@@ -51,10 +50,23 @@ pub(crate) fn run_each(
     mut start: impl FnMut(&Hook, [&OwnedFd; 3]) -> Result<Process, Error>,
 ) -> Result<(), Error> {
     let state = state.to_string();
-    for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &state, &mut start).map_err(|error| error.during(format!("error running {kind} hook #{index}")))?;
-    }
-    Ok(())
+    let mut hooks = hooks.iter().enumerate();
+    hooks.try_for_each(|(index, hook)| numbered(kind, index, one(hook, &state, &mut start)))
+}
+
+fn numbered(kind: &str, index: usize, ran: Result<(), Error>) -> Result<(), Error> {
+    ran.map_err(|error| error.during(format!("error running {kind} hook #{index}")))
+}
+
+fn begin(hook: &Hook, streams: [&OwnedFd; 3], place: Place<'_>) -> Result<Process, Error> {
+    let (cwd, inside) = match place {
+        Place::Host(bundle) => (CString::new(bundle.as_os_str().as_bytes()).unwrap_or_default(), None),
+        Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
+    };
+    let script = lower::hook(hook, streams, &cwd, inside);
+    let mut newborn = spawn(&script)?;
+    newborn.listen()?;
+    newborn.keep()
 }
 
 /// The state that hooks and seccomp agents read (runtime-spec, runtime.md "State").

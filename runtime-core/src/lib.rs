@@ -27,6 +27,7 @@ mod spawn;
 mod spec;
 mod stub;
 mod sys;
+mod warnings;
 
 pub use container::{
     About, CgroupDriver, Container, Create, Exec, Gate, Removed, RootfsMount, Status, Step, dry_run, remove,
@@ -35,6 +36,7 @@ pub use error::{Error, Kind};
 pub use features::features;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
-pub use spec::{read_spec, read_spec_file};
+pub use spec::{read_process, read_spec, read_spec_file};
 pub use sys::inherited::{close_inherited_on_exec, is_inherited};
 pub use sys::signals::Signals;
+pub use warnings::on_warning;

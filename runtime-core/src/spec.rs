@@ -1,8 +1,16 @@
-//! Reading a bundle's `config.json`. Its meaning is `tare_plan`'s business.
+//! Reading a bundle's `config.json`, or a process by itself. What they mean is `tare_plan`'s business, with one exception:
+//! a capability that no kernel we know has is left out with a warning, as the specification wants, and the types could
+//! not hold it.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
+use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::warnings::warn;
 use crate::{Error, Kind, oci};
 
 /// The file's name in a bundle, and in the state folder of a container.
@@ -35,7 +43,44 @@ pub fn read_spec_file(path: &Path) -> Result<oci::Spec, Error> {
     if text.len() as u64 > LIMIT {
         return Err(invalid(format!("longer than {LIMIT} bytes")));
     }
-    serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))
+    parse(&text, "/process/capabilities").map_err(|error| invalid(error.to_string()))
+}
+
+/// A process of a specification, by itself.
+///
+/// # Errors
+/// [`Kind::Invalid`] when these bytes are not one.
+pub fn read_process(text: &[u8]) -> Result<oci::Process, Error> {
+    parse(text, "/capabilities").map_err(|error| Error::new(Kind::Invalid, error.to_string()))
+}
+
+/// Reads it once; only what cannot be read like that is looked at for capabilities that nobody knows.
+fn parse<T: DeserializeOwned>(text: &[u8], capabilities: &str) -> Result<T, serde_json::Error> {
+    let error = match serde_json::from_slice(text) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(error) };
+    let unknown = leave_out_unknown(value.pointer_mut(capabilities));
+    if unknown.is_empty() {
+        return Err(error);
+    }
+    warn(format_args!("ignoring unknown or unavailable capabilities: {unknown:?}"));
+    serde_json::from_value(value)
+}
+
+/// The names that are left out, each once.
+fn leave_out_unknown(sets: Option<&mut Value>) -> BTreeSet<String> {
+    let mut unknown = BTreeSet::new();
+    let sets = sets.and_then(Value::as_object_mut).into_iter().flat_map(|sets| sets.values_mut());
+    for set in sets.filter_map(Value::as_array_mut) {
+        set.retain(|name| {
+            let known = !name.is_string() || oci::Capability::deserialize(name).is_ok();
+            unknown.extend(name.as_str().filter(|_| !known).map(str::to_owned));
+            known
+        });
+    }
+    unknown
 }
 
 /// Keeps the specification in a state folder: the bundle may change, the container does not.
@@ -53,5 +98,27 @@ pub(crate) fn forget_spec(state: &Path) -> Result<(), Error> {
             Err(Error::io(format!("remove {}", path.display()), &error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_that_nobody_knows_is_left_out_and_other_nonsense_is_not() {
+        let text = r#"{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_NOPE","CAP_KILL"],"ambient":["CAP_X"]}}"#;
+        let process = read_process(text.as_bytes()).unwrap();
+        let capabilities = process.capabilities().clone().unwrap();
+        assert_eq!(capabilities.bounding().clone().unwrap().into_iter().collect::<Vec<_>>(), [oci::Capability::Kill]);
+        assert!(capabilities.ambient().clone().unwrap().is_empty());
+        for text in [
+            r#"{"cwd":"/","user":{"uid":-1,"gid":0},"capabilities":{"bounding":["CAP_NOPE"]}}"#,
+            r#"{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":[7]}}"#,
+            r#"{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":"CAP_KILL"}"#,
+            "{",
+        ] {
+            assert!(read_process(text.as_bytes()).is_err(), "{text}");
+        }
     }
 }

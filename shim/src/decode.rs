@@ -53,7 +53,7 @@ pub(crate) fn json<T: DeserializeOwned>(any: &Any) -> Result<T, Error> {
 /// # Errors
 /// As [`json`].
 pub(crate) fn process(request: &ExecProcessRequest) -> Result<oci::Process, Error> {
-    let mut process: oci::Process = json(request.spec.get_or_default())?;
+    let mut process = runtime_core::read_process(&request.spec.get_or_default().value)?;
     process.set_terminal(Some(request.terminal));
     Ok(process)
 }

@@ -16,6 +16,7 @@ static LINES: Lines = Lines;
 /// Begins logging. Called once in the daemon; `start`, `delete` and `-info` log nothing.
 pub(crate) fn begin(verbosity: Verbosity) {
     if log::set_logger(&LINES).is_ok() {
+        runtime_core::on_warning(|message| log::warn!("{message}"));
         log::set_max_level(match verbosity {
             Verbosity::Normal => LevelFilter::Info,
             Verbosity::Debug => LevelFilter::Debug,

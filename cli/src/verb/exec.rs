@@ -93,7 +93,7 @@ fn execute(session: &Session, given: &Given) -> Outcome {
 
 fn from_file(path: &str) -> Result<oci::Process, Failure> {
     let text = std::fs::read(path).map_err(|error| Failure::io(format!("open {path}"), error))?;
-    serde_json::from_slice(&text).map_err(|error| Failure::new(format!("{path}: {error}")))
+    runtime_core::read_process(&text).map_err(|error| Failure::new(format!("{path}: {error}")))
 }
 
 /// The container's own process, changed by the flags.

@@ -8,6 +8,7 @@ use super::found::pidfd_of_init;
 use super::{Container, lock};
 use crate::record::{Record, StoredHook};
 use crate::spec::forget_spec;
+use crate::warnings::warn;
 use crate::{Error, ExitStatus, gate, hooks, rootfs};
 
 /// What [`remove`] found.
@@ -54,9 +55,10 @@ pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
     }
     let hooks: Vec<_> = record.poststop.iter().map(StoredHook::to_hook).collect();
     let state = hooks::state(&record.id, "stopped", 0, &record.bundle, &record.annotations);
-    // Runtime-spec: a failing poststop hook is logged, and the container is gone all the same. Who logs is the face; the
-    // core has nobody to tell.
-    drop(hooks::run("poststop", &hooks, &state, hooks::Place::Host(&record.bundle)));
+    // Runtime-spec: a failing poststop hook is logged, the others run, and the container is gone all the same.
+    for error in hooks::run_all("poststop", &hooks, &state, hooks::Place::Host(&record.bundle)) {
+        warn(format_args!("container {}: {error}", record.id));
+    }
     Ok(())
 }
 
