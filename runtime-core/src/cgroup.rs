@@ -30,6 +30,7 @@ pub use enter::SubCgroup;
 pub use freeze::State;
 pub use layout::layout;
 pub(crate) use layout::parent;
+pub(crate) use layout::unescaped;
 pub use oom::OomWatch;
 pub use stats::Stats;
 
@@ -120,5 +121,24 @@ impl Cgroup {
         unified
             .or_else(|| self.directory_of("freezer"))
             .or_else(|| self.legacy.first().map(|one| one.directory.as_path()))
+    }
+
+    /// Where the container is frozen; `None` without a freezer.
+    pub(crate) fn freezer_directory(&self) -> Option<&Path> {
+        self.directory_of("freezer")
+    }
+
+    /// Each controller, and the container's path in it; version 2 has no name.
+    pub(crate) fn paths(&self) -> Vec<(String, String)> {
+        let path = |place: &Place| {
+            let below = place.directory.strip_prefix(&place.mountpoint).unwrap_or(Path::new(""));
+            format!("/{}", below.display())
+        };
+        let of_one = |place: &Place| {
+            let path = path(place);
+            place.controllers.iter().map(|name| (name.clone(), path.clone())).collect::<Vec<_>>()
+        };
+        let unified = self.unified.iter().map(|place| (String::new(), path(place)));
+        self.legacy.iter().flat_map(of_one).chain(unified).collect()
     }
 }

@@ -1,11 +1,14 @@
 //! The container and its verbs. Creation is in `create`, the end in `end`; what is in between is here.
 
 mod anatomy;
+mod checkpoint;
 mod create;
 mod dry_run;
 mod end;
+mod external;
 mod found;
 pub(crate) mod maps;
+mod restore;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -25,9 +28,11 @@ use crate::spawn::{Stand, spawn};
 use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, rooted};
 use anatomy::Anatomy;
 
+pub use checkpoint::{Afterwards, Checkpoint, Extent};
 pub use dry_run::{Step, dry_run};
 pub use end::{Removed, remove};
 pub use found::{About, Status};
+pub use restore::Restore;
 
 /// What [`Container::create`] is asked for.
 #[derive(Debug)]

@@ -66,6 +66,12 @@ impl Error {
         self
     }
 
+    /// The same error, with what else is known of it.
+    pub(crate) fn followed_by(mut self, more: impl fmt::Display) -> Self {
+        self.message = format!("{}: {more}", self.message);
+        self
+    }
+
     /// What a caller can branch on.
     #[must_use]
     pub fn kind(&self) -> Kind {

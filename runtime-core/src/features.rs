@@ -28,8 +28,12 @@ pub fn features() -> Result<Value, Error> {
             "memoryPolicy": { "modes": tare_plan::memory_policy_modes(), "flags": tare_plan::memory_policy_flags() },
             "netDevices": { "enabled": true },
         },
-        "annotations": { "org.tare.version": env!("CARGO_PKG_VERSION") },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "annotations": {
+            "org.tare.version": env!("CARGO_PKG_VERSION"),
+            // What dockerd and Podman ask for, whoever the runtime is.
+            "org.opencontainers.runc.checkpoint.enabled": crate::criu::is_installed().to_string(),
+        },
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config"],
     }))
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 mod container;
+mod criu;
 mod error;
 mod features;
 mod gate;
@@ -30,8 +31,10 @@ mod sys;
 mod warnings;
 
 pub use container::{
-    About, CgroupDriver, Container, Create, Exec, Gate, Removed, RootfsMount, Status, Step, dry_run, remove,
+    About, Afterwards, CgroupDriver, Checkpoint, Container, Create, Exec, Extent, Gate, Removed, Restore, RootfsMount,
+    Status, Step, dry_run, remove,
 };
+pub use criu::{CgroupMode, CriuOptions, NetworkLock};
 pub use error::{Error, Kind};
 pub use features::features;
 pub use oci_spec::runtime as oci;

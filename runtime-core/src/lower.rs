@@ -1,6 +1,7 @@
 //! From a plan and what was prepared to a script: the order of a container's birth. Everything is decided by now; this
 //! only spells it out, and the order, with the reason for each place in it, is the knowledge.
 
+mod criu;
 mod exec;
 mod finish;
 mod hook;
@@ -10,6 +11,7 @@ mod porter;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use criu::{Criu, criu, mount_points};
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
 pub(crate) use init::{Lowering, NEWCGROUP, NEWPID, has_user, init};
@@ -77,10 +79,17 @@ fn begin(script: &mut Script<'_>, process: &Process) {
 /// The stub gives birth to the process that goes on, in new namespaces of these `kinds`, in the version 2 cgroup; and
 /// that one moves itself into the version 1 cgroups. Up to here nobody in the container has seen anything.
 fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd Entrance, kinds: u32) {
-    use std::os::fd::AsFd as _;
     if !process.initial_affinity.is_empty() {
         affinity(script, &process.initial_affinity);
     }
+    enter_cgroup(script, entrance, kinds);
+    // The caller may be bound to a processor; the container is bound by its cpuset alone, as with runc since 1.3.
+    affinity(script, if process.affinity.is_empty() { &EVERY } else { &process.affinity });
+}
+
+/// The process that goes on is in new namespaces of these `kinds`, and in the cgroup.
+fn enter_cgroup<'fd>(script: &mut Script<'fd>, entrance: &'fd Entrance, kinds: u32) {
+    use std::os::fd::AsFd as _;
     script.what("fork into the container's namespaces and cgroup");
     let cgroup = entrance.unified.as_ref().map_or(Fd::NONE, |fd| script.inherit(fd.as_fd()));
     script.push(Op::Fork { kinds, cgroup });
@@ -90,8 +99,6 @@ fn give_birth<'fd>(script: &mut Script<'fd>, process: &Process, entrance: &'fd E
         // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.
         script.push(Op::Write { fd, data: b"0" });
     }
-    // The caller may be bound to a processor; the container is bound by its cpuset alone, as with runc since 1.3.
-    affinity(script, if process.affinity.is_empty() { &EVERY } else { &process.affinity });
 }
 
 /// Only after the birth: where the hierarchy is mounted with `nsdelegate`, as systemd does, the kernel answers ENOENT to

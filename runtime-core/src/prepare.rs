@@ -251,6 +251,13 @@ fn device(device: &Device, source: DeviceSource, cloner: Cloner) -> Result<Optio
     tree(Path::new(path), Reach::Top, cloner).map(Some)
 }
 
+/// A clone of the tree at a path of the host, with all mounts below it.
+pub(crate) fn clone_of(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let cloned = open_tree(rustix::fs::CWD, path, flags);
+    cloned.map_err(|errno| Error::system(format!("clone the tree at {}", path.display()), errno))
+}
+
 /// What lies at a path of the host.
 fn tree(path: &Path, reach: Reach, cloner: Cloner) -> Result<Source, Error> {
     let failed = |errno| Error::system(format!("clone the tree at {}", path.display()), errno);

@@ -17,7 +17,8 @@ pub(crate) fn passwd(root: impl AsFd) -> Vec<u8> {
     read(root, "etc/passwd").unwrap_or_default()
 }
 
-fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
+/// What `path`, which is relative, leads to below `root`; opened as a place only.
+pub(crate) fn lookup(root: impl AsFd, path: &std::path::Path) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let mut found = Err(Errno::AGAIN);
     for _ in 0..LOOKUPS {
@@ -26,8 +27,12 @@ fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
             break;
         }
     }
+    found
+}
+
+fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
     // SECURITY: only what is known to be a regular file is opened: opening a device of the image's choice is an action.
-    let found = found?;
+    let found = lookup(root, path.as_ref())?;
     if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }

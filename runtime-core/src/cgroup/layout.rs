@@ -109,7 +109,7 @@ fn preferred<'a>(mut mounts: impl Iterator<Item = &'a Mounted> + Clone) -> Optio
 }
 
 /// Undoes mountinfo's `\040` for blanks, tabs, line ends and backslashes.
-fn unescaped(text: &str) -> PathBuf {
+pub(crate) fn unescaped(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -54,6 +54,18 @@ impl Container {
         if let Some(anatomy) = self.anatomy.get() {
             return Ok(anatomy);
         }
+        let plan = self.plan()?;
+        let record = lock(&self.record);
+        let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
+        // A restored container is in a time namespace of its own, which its specification does not name.
+        let namespaces = all_namespaces(&plan) | record.own_namespaces;
+        drop(record);
+        // Two threads that plan at once plan the same.
+        Ok(self.anatomy.get_or_init(|| Anatomy { namespaces, ..Anatomy::of(plan, keyring) }))
+    }
+
+    /// The container's plan, made again.
+    pub(super) fn plan(&self) -> Result<Plan, Error> {
         let spec = self.spec()?;
         let record = lock(&self.record);
         // Where the cgroup is, the record says; what is planned here does not matter.
@@ -63,11 +75,8 @@ impl Container {
             default_cgroup_parent: "/".into(),
             systemd: None,
         };
-        let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
         drop(record);
-        let plan = tare_plan::container(&spec, &choices, host::host()?)?;
-        // Two threads that plan at once plan the same.
-        Ok(self.anatomy.get_or_init(|| Anatomy::of(plan, keyring)))
+        Ok(tare_plan::container(&spec, &choices, host::host()?)?)
     }
 
     /// The container's specification: its own copy, not what the bundle may have become.

@@ -28,10 +28,17 @@ use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, rooted, rootfs};
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
-struct Undo {
+pub(super) struct Undo {
     state: PathBuf,
-    record: Record,
+    pub(super) record: Record,
     armed: bool,
+}
+
+/// Everything that a container has before its first process.
+pub(super) struct Ground {
+    pub(super) plan: Plan,
+    pub(super) undo: Undo,
+    pub(super) prepared: Prepared,
 }
 
 impl Drop for Undo {
@@ -50,37 +57,22 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
-        let mut plan = decide(&request)?;
-        let host = host::host()?;
-        let cgroup = Cgroup::plan(&host.cgroups, &plan.cgroup.path)?;
-        // What is somebody else's must not be in the record: undoing would take it away.
-        if Record::read(&request.state)?.is_some() {
-            return Err(Error::new(Kind::Exists, "container with given ID already exists"));
-        }
-        cgroup.refuse_used()?;
-        let record = intent(&request, &plan, &cgroup)?;
-        record.write(&request.state)?;
-        let mut undo = Undo { state: request.state.clone(), record, armed: true };
-        if request.state != request.bundle {
-            keep_spec(&request.spec, &request.state)?;
-        }
-        mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
-        add_home(&mut plan);
-        let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
-        cgroup.apply(&plan.cgroup.resources)?;
-        if let Some(uid) = cgroup_owner(&plan) {
-            cgroup.delegate(uid)?;
-        }
-        if let (Some(resctrl), Some(rdt)) = (&undo.record.resctrl, &plan.intel_rdt) {
-            resctrl.create(rdt)?;
-        }
-        let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-        let entrance = entrance(cgroup.entrance()?, undo.record.resctrl.as_ref())?;
-        let prepared = Prepared::new(&plan, entrance, stdio)?;
-        prepared.streams.fit(&plan.process)?;
+        let Ground { plan, undo, prepared } = lay_ground(&mut request)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
         let born = give_birth(&plan, &prepared, &request, fifos.as_ref());
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
+        let line = Some(line).filter(|_| request.gate == Gate::Here);
+        Self::settle(&request, plan, undo, process, line)
+    }
+
+    /// Its first process goes on record, and what was made is there to stay.
+    pub(super) fn settle(
+        request: &Create,
+        plan: Plan,
+        mut undo: Undo,
+        process: Process,
+        line: Option<Line>,
+    ) -> Result<(Self, Process), Error> {
         undo.record.init_process_pid = process.pid();
         undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
         let written = undo.record.write(&request.state);
@@ -89,11 +81,10 @@ impl Container {
         match written.and(init) {
             Ok(init) => {
                 undo.armed = false;
-                let line = Some(line).filter(|_| request.gate == Gate::Here);
-                Ok((Self::assemble(&request, plan, undo.record.clone(), init, line), process))
+                Ok((Self::assemble(request, plan, undo.record.clone(), init, line), process))
             }
             Err(error) => {
-                // A process without a record must not live on; it waits at its gate and has done nothing yet.
+                // A process without a record must not live on.
                 drop(process.signal(libc::SIGKILL));
                 drop(process.wait());
                 Err(error)
@@ -102,7 +93,9 @@ impl Container {
     }
 
     fn assemble(request: &Create, plan: Plan, record: Record, init: OwnedFd, line: Option<Line>) -> Self {
-        let anatomy = Anatomy::of(plan, keyring(&request.id).filter(|_| !request.no_new_keyring));
+        let namespaces = all_namespaces(&plan) | record.own_namespaces;
+        let keyring = keyring(&request.id).filter(|_| !request.no_new_keyring);
+        let anatomy = Anatomy { namespaces, ..Anatomy::of(plan, keyring) };
         Self {
             state: request.state.clone(),
             cgroup: record.cgroup.clone(),
@@ -114,6 +107,39 @@ impl Container {
             gate: Mutex::new(line),
         }
     }
+}
+
+/// Decides everything, writes down what will be touched, and touches it.
+pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
+    let mut plan = decide(request)?;
+    let host = host::host()?;
+    let cgroup = Cgroup::plan(&host.cgroups, &plan.cgroup.path)?;
+    // What is somebody else's must not be in the record: undoing would take it away.
+    if Record::read(&request.state)?.is_some() {
+        return Err(Error::new(Kind::Exists, "container with given ID already exists"));
+    }
+    cgroup.refuse_used()?;
+    let record = intent(request, &plan, &cgroup)?;
+    record.write(&request.state)?;
+    let mut undo = Undo { state: request.state.clone(), record, armed: true };
+    if request.state != request.bundle {
+        keep_spec(&request.spec, &request.state)?;
+    }
+    mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
+    add_home(&mut plan);
+    let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
+    cgroup.apply(&plan.cgroup.resources)?;
+    if let Some(uid) = cgroup_owner(&plan) {
+        cgroup.delegate(uid)?;
+    }
+    if let (Some(resctrl), Some(rdt)) = (&undo.record.resctrl, &plan.intel_rdt) {
+        resctrl.create(rdt)?;
+    }
+    let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
+    let entrance = entrance(cgroup.entrance()?, undo.record.resctrl.as_ref())?;
+    let prepared = Prepared::new(&plan, entrance, stdio)?;
+    prepared.streams.fit(&plan.process)?;
+    Ok(Ground { plan, undo, prepared })
 }
 
 /// The plan, and what this version cannot do yet.

@@ -16,7 +16,7 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
 const MOUNT_ATTR_NOEXEC: u64 = 8;
-const AT_RECURSIVE: u32 = 0x8000;
+pub(super) const AT_RECURSIVE: u32 = 0x8000;
 const OPEN_DIRECTORY: u64 = (libc::O_PATH | libc::O_DIRECTORY).unsigned_abs() as u64;
 
 /// A procfs of this pid and network namespace that is mounted nowhere.
@@ -86,13 +86,7 @@ pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, containe
 /// here its descriptor is the root under which everything is resolved. Slave, not private, so that an unmount on the
 /// host is not held up by this copy.
 pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees) -> Fd {
-    script.what("make the mount namespace a slave of the host's");
-    let place = script.slot();
-    script.push(Op::Open { dir: Fd::CWD, path: c"/", flags: OPEN_DIRECTORY, resolve: 0, into: place });
-    let slave = propagation(Propagation::Slave);
-    script.push(Op::SetAttr { tree: Fd::slot(place), recursive: 1, set: 0, clear: 0, propagation: slave });
-    script.push(Op::Close { fd: Fd::slot(place) });
-    script.free(place);
+    enslave(script);
     if let Some(handover) = &prepared.handover {
         trees.receive(script, prepared, handover);
         return trees.0.first().map_or(Fd::NONE, |(_, root)| *root);
@@ -106,6 +100,17 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
     let root = known.unwrap_or_else(|| clone(script, &prepared.rootfs, None));
     attach_rootfs(script, plan, root);
     root
+}
+
+/// Nothing that is mounted from here on shows on the host.
+pub(super) fn enslave(script: &mut Script<'_>) {
+    script.what("make the mount namespace a slave of the host's");
+    let place = script.slot();
+    script.push(Op::Open { dir: Fd::CWD, path: c"/", flags: OPEN_DIRECTORY, resolve: 0, into: place });
+    let slave = propagation(Propagation::Slave);
+    script.push(Op::SetAttr { tree: Fd::slot(place), recursive: 1, set: 0, clear: 0, propagation: slave });
+    script.push(Op::Close { fd: Fd::slot(place) });
+    script.free(place);
 }
 
 /// Puts the rootfs where the host has it.
@@ -233,7 +238,7 @@ fn attributes(script: &mut Script<'_>, tree: Fd, top: Attributes, mount: &Mount)
     }
 }
 
-fn attach(script: &mut Script<'_>, tree: Fd, path: &std::ffi::CStr, make: u32, root: Fd) {
+pub(super) fn attach(script: &mut Script<'_>, tree: Fd, path: &std::ffi::CStr, make: u32, root: Fd) {
     let target = script.slot();
     script.push(Op::Target { root, path, make, into: target });
     script.push(Op::Attach { tree, target: Fd::slot(target) });

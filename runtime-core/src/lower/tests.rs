@@ -5,8 +5,9 @@ use std::path::Path;
 
 use tare_plan::{CgroupLayout, Choices, Host, Mount, MountUsers, Plan, Reach, Tree};
 
-use super::{Errand, Joining, Lowering, exec, init, porter};
+use super::{Criu, Errand, Joining, Lowering, exec, init, porter};
 use crate::cgroup::Entrance;
+use crate::criu::session::{Home, Place};
 use crate::oci;
 use crate::prepare::{Handover, Origin, Prepared, Source, Streams, Users};
 
@@ -151,4 +152,29 @@ fn an_exec_joins_before_it_becomes_the_user() {
         last_capability: 40,
     };
     check("exec.ops", &exec(&plan.process, &joining).to_text());
+}
+
+#[test]
+fn criu_is_in_the_containers_cgroup_before_it_restores() {
+    let (null, entrance, socket) = (null(), entrance(), null());
+    let place = Place::Home(Home { entrance: &entrance, keyring: Some(c"_ses.golden") });
+    let kept = [std::os::fd::AsFd::as_fd(&socket)];
+    let criu = Criu {
+        program: c"/usr/sbin/criu",
+        arguments: [c"criu", c"swrk", c"9"],
+        environment: &[c"PATH=/bin".to_owned()],
+        null: &null,
+        kept: &kept,
+        place: &place,
+    };
+    // Descriptors have the numbers that this process happens to give them.
+    let text = super::criu(&criu).to_text();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    check("criu.ops", &text.replace(&format!("to {number}\nexec"), "to its own\nexec"));
+}
+
+#[test]
+fn mount_points_are_made_by_mounting_everything_once() {
+    let plan = plan(include_str!("golden/small.json"));
+    check("mount-points.ops", &super::mount_points(&plan, &prepared(&plan)).to_text());
 }
