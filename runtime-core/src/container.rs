@@ -25,7 +25,7 @@ use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{Stand, spawn};
-use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, rooted};
+use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, oom_score, rooted};
 use anatomy::Anatomy;
 
 pub use checkpoint::{Afterwards, Checkpoint, Extent};
@@ -232,7 +232,8 @@ impl Container {
     pub fn exec(&self, request: Exec) -> Result<Process, Error> {
         let host = host::host()?;
         let groups = self.anatomy()?.groups;
-        let mut process = tare_plan::process(&request.process, "process", groups, host)?;
+        let process = tare_plan::process(&request.process, "process", groups, host)?;
+        let mut process = oom_score::bearable(process, host);
         if tare_plan::needs_home(&process) {
             let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
             if !self.init_is_alive() {

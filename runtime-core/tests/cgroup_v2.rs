@@ -95,6 +95,24 @@ fn a_weight_goes_where_there_is_a_file_for_it() {
 }
 
 #[test]
+fn an_update_of_one_half_reads_the_other() {
+    let stage = Stage::new("halves");
+    stage.write("pod/c/memory.max", "4096\n");
+    stage.write("pod/c/memory.swap.max", "");
+    stage.write("pod/c/cpu.max", "50000 100000\n");
+    let cgroup = stage.cgroup();
+    cgroup.apply(&stage.limits(r#"{"memory": {"swap": 12288}}"#)).unwrap();
+    assert_eq!(stage.read("pod/c/memory.swap.max"), "8192");
+    cgroup.apply(&stage.limits(r#"{"cpu": {"period": 20000}}"#)).unwrap();
+    assert!(stage.read("pod/c/cpu.max").starts_with("50000 20000"));
+    let error = cgroup.apply(&stage.limits(r#"{"memory": {"swap": 4095}}"#)).unwrap_err().to_string();
+    assert!(error.starts_with("linux.resources.memory.swap: 4095 is below "), "{error}");
+    stage.write("pod/c/memory.max", "max\n");
+    let error = cgroup.apply(&stage.limits(r#"{"memory": {"swap": 12288}}"#)).unwrap_err().to_string();
+    assert!(error.contains("which has no limit"), "{error}");
+}
+
+#[test]
 fn a_limit_below_what_is_used_is_refused_when_asked() {
     let stage = Stage::new("floor");
     stage.write("pod/c/memory.max", "");

@@ -47,6 +47,17 @@ pub struct Write {
     pub absent: Absent,
     /// A file whose number the value must not be below (`memory.current`), checked just before the write.
     pub floor: Option<&'static str>,
+    /// What the value lacks and the cgroup has, for an update of one half of a pair.
+    pub other_half: Option<OtherHalf>,
+}
+
+/// The other half of an update, read just before the write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherHalf {
+    /// The number in this file is a part of the value, and is taken off: swap is counted alone in version 2.
+    Less(&'static str),
+    /// The first word of the file that is written to stays, before the value: a quota beside its period.
+    FirstWord,
 }
 
 /// What the writer does when a control file does not exist.

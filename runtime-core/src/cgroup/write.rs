@@ -1,12 +1,13 @@
 //! The one writer: performs the list of `tare_plan::resources` in a cgroup. It decides nothing; every rule it follows is
 //! in the list, or is the one about order below.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use tare_plan::resources::{Absent, Resources, Write};
+use tare_plan::resources::{Absent, OtherHalf, Resources, Write};
 
 use super::{Cgroup, file};
 use crate::{Error, Kind, sys};
@@ -48,10 +49,11 @@ impl Cgroup {
             refuse_below(&directory.join(floor), &write.value).map_err(|error| error.during(&write.field))?;
         }
         let path = directory.join(&write.file);
+        let value = whole(write, directory).map_err(|error| error.during(&write.field))?;
         let refused = |path: &Path, value: &str, errno| {
             Error::system(format_args!("{}: write {value} to {}", write.field, path.display()), errno)
         };
-        match put(&path, &write.value, open) {
+        match put(&path, &value, open) {
             Err(Errno::NOENT) => match &write.absent {
                 Absent::PassOver => Ok(()),
                 Absent::Instead { file, value } => {
@@ -60,7 +62,7 @@ impl Cgroup {
                 }
                 Absent::Refuse => Err(self.missing(write, &path, directory)),
             },
-            outcome => outcome.map_err(|errno| refused(&path, &write.value, errno)),
+            outcome => outcome.map_err(|errno| refused(&path, &value, errno)),
         }
     }
 
@@ -100,6 +102,33 @@ fn put(path: &Path, value: &str, open: &mut Option<Open>) -> Result<(), Errno> {
         *open = Some(Open { path: path.to_path_buf(), file: file::open(path, OFlags::WRONLY)? });
     }
     open.as_ref().map_or(Err(Errno::BADF), |open| rustix::io::write(&open.file, value.as_bytes()).map(drop))
+}
+
+/// The value with what it lacks.
+fn whole<'a>(write: &'a Write, directory: &Path) -> Result<Cow<'a, str>, Error> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        file::read(&path).map(|text| (text.unwrap_or_default(), path))
+    };
+    match write.other_half {
+        None => Ok(Cow::Borrowed(&write.value)),
+        Some(OtherHalf::FirstWord) => {
+            let (text, path) = read(&write.file)?;
+            let first = text.split_whitespace().next().ok_or_else(|| file::garbled(&path, &text))?;
+            Ok(Cow::Owned(format!("{first} {}", write.value)))
+        }
+        Some(OtherHalf::Less(name)) => {
+            let (text, path) = read(name)?;
+            let (Ok(all), Ok(part)) = (write.value.parse::<u64>(), text.trim().parse::<u64>()) else {
+                let what = format!("{} includes {}, which has no limit", write.value, path.display());
+                return Err(Error::new(Kind::Invalid, what));
+            };
+            let rest = all.checked_sub(part).ok_or_else(|| {
+                Error::new(Kind::Invalid, format!("{all} is below {}, {part}, which it includes", path.display()))
+            })?;
+            Ok(Cow::Owned(rest.to_string()))
+        }
+    }
 }
 
 /// Refuses a limit below what is used already (`checkBeforeUpdate`): the kernel would kill to get there.

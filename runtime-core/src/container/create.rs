@@ -23,7 +23,7 @@ use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
-use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, rooted, rootfs};
+use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
@@ -127,6 +127,7 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     }
     mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
     add_home(&mut plan);
+    plan.process = oom_score::bearable(plan.process, host);
     let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
     cgroup.apply(&plan.cgroup.resources)?;
     if let Some(uid) = cgroup_owner(&plan) {

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::LinuxCpu;
 
+use super::OtherHalf;
 use super::list::{List, Verb};
 use crate::Refusal;
 
@@ -27,10 +28,17 @@ pub(super) fn limits(cpu: &LinuxCpu, list: &mut List<'_>) -> Result<(), Refusal>
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
         if list.unified() {
             list.push("cpu", "cpu.weight", weight(shares), SHARES)?;
-        } else if (2..=262_144).contains(&shares) {
-            list.push("cpu", "cpu.shares", shares, SHARES)?;
         } else {
-            return Err(Refusal::new(SHARES, format!("{shares} is not between 2 and 262144")));
+            // The kernel would take another number and say nothing. The texts are runc's.
+            let problem = match shares {
+                0..=1 => "the minimum allowed cpu-shares is 2",
+                2..=262_144 => "",
+                _ => "the maximum allowed cpu-shares is 262144",
+            };
+            if !problem.is_empty() {
+                return Err(Refusal::new(SHARES, problem));
+            }
+            list.push("cpu", "cpu.shares", shares, SHARES)?;
         }
     }
     if list.unified() {
@@ -70,14 +78,19 @@ fn unified(cpu: &LinuxCpu, list: &mut List<'_>) -> Result<(), Refusal> {
     }
     let quota = cpu.quota().filter(|quota| *quota != 0);
     let period = cpu.period().filter(|period| *period != 0);
-    // One file takes both, and a period cannot be written into it without a quota.
-    if quota.is_none() && period.is_some() && list.verb == Verb::Update {
-        return Err(Refusal::new(PERIOD, "needs the quota beside it: cgroup v2 sets both at once"));
-    }
-    if quota.is_some() || period.is_some() {
-        let amount = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-        let field = if quota.is_some() { QUOTA } else { PERIOD };
-        list.push("cpu", "cpu.max", format!("{amount} {}", period.unwrap_or(100_000)), field)?;
+    let amount = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
+    // One file takes both. The kernel keeps a period that is not written, and cannot do without the quota.
+    match (quota, period, list.verb) {
+        (None, None, _) => {}
+        (Some(_), None, Verb::Update) => list.push("cpu", "cpu.max", amount, QUOTA)?,
+        (None, Some(period), Verb::Update) => {
+            list.push("cpu", "cpu.max", period, PERIOD)?;
+            list.with(OtherHalf::FirstWord);
+        }
+        (Some(_), period, _) => {
+            list.push("cpu", "cpu.max", format!("{amount} {}", period.unwrap_or(100_000)), QUOTA)?
+        }
+        (None, Some(period), Verb::Create) => list.push("cpu", "cpu.max", format!("{amount} {period}"), PERIOD)?,
     }
     if cpu.realtime_period().is_some_and(|period| period != 0) {
         list.legacy_only(RT_PERIOD)?;

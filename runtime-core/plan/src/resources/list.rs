@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{Absent, Write};
+use super::{Absent, OtherHalf, Write};
 use crate::{CgroupLayout, Refusal};
 
 /// Whether the list is for a new cgroup or for one that already has limits.
@@ -77,14 +77,21 @@ impl<'a> List<'a> {
             return Err(Refusal::new(field, format!("this host has no {controller} controller in cgroup v{version}")));
         }
         if known {
-            self.writes.push(Write { controller, file, value, field, absent, floor: None });
+            self.writes.push(Write { controller, file, value, field, absent, floor: None, other_half: None });
         }
         Ok(())
+    }
+
+    /// The write pushed last takes what it lacks from the cgroup.
+    pub(super) fn with(&mut self, other_half: OtherHalf) {
+        if let Some(write) = self.writes.last_mut() {
+            write.other_half = Some(other_half);
+        }
     }
 
     /// A write whose file belongs to no controller the host lists, or to one that its name tells.
     pub(super) fn push_unchecked(&mut self, file: String, value: String, field: String) {
         let (field, absent) = (field.into(), Absent::Refuse);
-        self.writes.push(Write { controller: "unified", file, value, field, absent, floor: None });
+        self.writes.push(Write { controller: "unified", file, value, field, absent, floor: None, other_half: None });
     }
 }

@@ -2,8 +2,8 @@
 
 use oci_spec::runtime::LinuxMemory;
 
-use super::Absent;
-use super::list::List;
+use super::list::{List, Verb};
+use super::{Absent, OtherHalf};
 use crate::Refusal;
 
 const LIMIT: &str = "linux.resources.memory.limit";
@@ -19,6 +19,8 @@ pub(super) fn limits(memory: &LinuxMemory, list: &mut List<'_>) -> Result<(), Re
     let swap = set(SWAP, memory.swap())?;
     let reservation = set(RESERVATION, memory.reservation())?;
     match (limit, swap) {
+        // An update may change swap beside a limit that the cgroup has.
+        (None, Some(_)) if list.verb == Verb::Update => {}
         (None | Some(-1), Some(swap)) if swap > 0 => {
             return Err(Refusal::new(SWAP, "needs a memory limit, which it includes"));
         }
@@ -87,7 +89,12 @@ fn unified(
         Some(amount @ (0 | -1)) => {
             list.push_or("memory", "memory.swap.max", maximum(amount), SWAP, Absent::PassOver)?;
         }
-        Some(amount) => list.push("memory", "memory.swap.max", maximum(amount), SWAP)?,
+        Some(amount) => {
+            list.push("memory", "memory.swap.max", maximum(amount), SWAP)?;
+            if limit.is_none() {
+                list.with(OtherHalf::Less("memory.max"));
+            }
+        }
         None => {}
     }
     if let Some(limit) = limit {

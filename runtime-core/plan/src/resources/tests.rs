@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::{Absent, Resources, plan, update};
+use super::{Absent, OtherHalf, Resources, plan, update};
 use crate::{CgroupLayout, Hierarchy, Host};
 
 fn host(cgroups: CgroupLayout) -> Host {
@@ -48,7 +48,12 @@ fn text(resources: &Resources) -> String {
             Absent::Instead { file, value } => format!(" | {file} {value}"),
         };
         let floor = write.floor.map(|file| format!(" >= {file}")).unwrap_or_default();
-        format!("{} {}{absent}{floor}", write.file, write.value)
+        let other_half = match write.other_half {
+            None => String::new(),
+            Some(OtherHalf::Less(file)) => format!(" less {file}"),
+            Some(OtherHalf::FirstWord) => " after its first word".to_owned(),
+        };
+        format!("{} {}{absent}{floor}{other_half}", write.file, write.value)
     };
     resources.writes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -245,11 +250,29 @@ fn nonsense_is_refused_by_its_field() {
             refused(json, &host, &format!("linux.resources.{expected}"));
         }
     }
-    let update = update(&read(r#"{"cpu": {"period": 1000}}"#), &v2()).unwrap_err();
-    assert_eq!(
-        update.to_string(),
-        "linux.resources.cpu.period: needs the quota beside it: cgroup v2 sets both at once"
+    refused(r#"{"cpu": {"shares": 1}}"#, &v1(), "linux.resources.cpu.shares: the minimum allowed cpu-shares is 2");
+    refused(
+        r#"{"cpu": {"shares": 262145}}"#,
+        &v1(),
+        "linux.resources.cpu.shares: the maximum allowed cpu-shares is 262144",
     );
+}
+
+#[test]
+fn an_update_of_one_half_keeps_the_other() {
+    let rows = [
+        (r#"{"cpu": {"period": 1000}}"#, "cpu.cfs_period_us 1000", "cpu.max 1000 after its first word"),
+        (r#"{"cpu": {"quota": 500}}"#, "cpu.cfs_quota_us 500", "cpu.max 500"),
+        (r#"{"cpu": {"quota": -1}}"#, "cpu.cfs_quota_us -1", "cpu.max max"),
+        (r#"{"memory": {"swap": 8192}}"#, "memory.memsw.limit_in_bytes 8192", "memory.swap.max 8192 less memory.max"),
+        (r#"{"memory": {"swap": -1}}"#, "memory.memsw.limit_in_bytes -1 | -", "memory.swap.max max | -"),
+    ];
+    for (json, legacy, unified) in rows {
+        check(json, &v1(), legacy);
+        check(json, &v2(), unified);
+    }
+    let create = plan(&read(r#"{"cpu": {"period": 1000}}"#), &v2()).unwrap();
+    assert_eq!(text(&create), "cpu.max max 1000");
 }
 
 #[test]

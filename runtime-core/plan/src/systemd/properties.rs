@@ -26,6 +26,10 @@ pub fn properties(resources: &Resources, version: u32) -> Vec<Property> {
 
 /// A value that the kernel would not take is no property either: the write of it has the error with the field's name.
 fn of(write: &Write, version: u32) -> Vec<Property> {
+    if write.other_half.is_some() {
+        // What it is whole, the cgroup says.
+        return Vec::new();
+    }
     let value = write.value.trim();
     let one = |name: &'static str, value: Option<Value>| value.map(|value| Property::new(name, value));
     let property = match write.file.as_str() {

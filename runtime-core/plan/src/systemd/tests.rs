@@ -170,6 +170,7 @@ fn the_unit_is_whole_and_annotations_win() {
         field: "".into(),
         absent: crate::resources::Absent::Refuse,
         floor: None,
+        other_half: None,
     };
     let resources = Resources { writes: vec![write("memory.max", "4096")], device_program: Some(vec![0; 8]) };
     let annotations = [("org.systemd.property.MemoryMax".to_owned(), "uint64 8192".to_owned())];
