@@ -1,10 +1,10 @@
-//! What `create` and `run` have in common: from flags and a bundle to a container that waits to be started, with the
+//! What `create`, `run` and `restore` have in common: from flags and a bundle to a container that waits to be started, with the
 //! caller told of it.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use runtime_core::{Container, Create, Gate, Kind, Process, Stdio, oci};
+use runtime_core::{Container, Create, Error, Gate, Kind, Process, Stdio, oci};
 
 use crate::failure::Failure;
 use crate::flags::{Flag, Given, switch, value};
@@ -53,6 +53,17 @@ impl Launched {
 
 /// Makes the container that the flags describe, up to where it waits to be started.
 pub(crate) fn launch(session: &Session, given: &Given, stay: Stay, gate: Gate) -> Result<Launched, Failure> {
+    launch_by(session, given, stay, gate, Container::create)
+}
+
+/// The same, made by `make`.
+pub(crate) fn launch_by(
+    session: &Session,
+    given: &Given,
+    stay: Stay,
+    gate: Gate,
+    make: impl FnOnce(Create) -> Result<(Container, Process), Error>,
+) -> Result<Launched, Failure> {
     let extra = descriptors::extra(given)?;
     // Before the folder changes: it is the caller's path. The sockets are not looked for until then, as with runc.
     let pid_file = given.filled("pid-file").map(files::absolute).transpose()?;
@@ -66,7 +77,7 @@ pub(crate) fn launch(session: &Session, given: &Given, stay: Stay, gate: Gate) -
         notify::make_folder(&claim.folder)?;
     }
     add_environment(&mut spec, extra.environment);
-    let created = Container::create(Create {
+    let made = make(Create {
         preserve_fds: extra.count,
         gate,
         die_with_caller: stay == Stay::Foreground,
@@ -75,7 +86,7 @@ pub(crate) fn launch(session: &Session, given: &Given, stay: Stay, gate: Gate) -
         cgroup_driver: session.cgroup_driver,
         ..Create::new(id, bundle, spec, claim.folder.clone(), stdio)
     });
-    let (container, process) = created?;
+    let (container, process) = made?;
     let mut launched = Launched { container, process, console: None, claim };
     match tell(&mut launched, given, pid_file) {
         Ok(()) => Ok(launched),

@@ -1,10 +1,14 @@
-//! `restore`: a container from disk. The flags are runc's and crun's; doing it is not there yet, and is refused.
+//! `restore`: a container from disk. The flags are runc's and crun's.
+
+use runtime_core::{Container, Create, Gate, Restore};
 
 use crate::command::{Command, Words};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::files;
 use crate::flags::{Given, Order, switch, value};
+use crate::launch::{Launched, Stay, launch_by};
 use crate::session::Session;
-use crate::verb::checkpoint;
+use crate::verb::{checkpoint, run};
 
 pub(crate) const COMMAND: Command = Command {
     name: "restore",
@@ -31,8 +35,27 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(session: &Session, given: &Given) -> Outcome {
-    if session.store.find(given.id())?.is_some() {
-        return Err(Failure::new("container with given ID already exists"));
+    // Before the folder changes to the bundle: these are the caller's paths.
+    let images = checkpoint::images(given)?;
+    let work = given.filled("work-path").map(files::absolute).transpose()?;
+    let options = checkpoint::options(given)?;
+    let text = |name| given.filled(name).map(str::to_owned);
+    let launching = |stay| {
+        launch_by(session, given, stay, Gate::Here, |create| {
+            Container::restore(Restore {
+                // CRIU's child cannot ask to be killed with this process.
+                create: Create { die_with_caller: false, ..create },
+                images,
+                work,
+                lsm_profile: text("lsm-profile"),
+                lsm_mount_context: text("lsm-mount-context"),
+                options,
+            })
+        })
+    };
+    if given.has("detach") {
+        launching(Stay::Detached).map(Launched::keep).map(|_| 0)
+    } else {
+        run::stay_with(session, given, || launching(Stay::Foreground), |_| Ok(None))
     }
-    Err(Failure::new("restore is not supported yet"))
 }

@@ -50,21 +50,35 @@ fn detached(session: &Session, given: &Given) -> Outcome {
 }
 
 fn foreground(session: &Session, given: &Given) -> Outcome {
+    let launching = || launch(session, given, Stay::Foreground, Gate::Here);
+    stay_with(session, given, launching, |launched| {
+        let notify = socket(launched)?;
+        start(launched)?;
+        Ok(notify)
+    })
+}
+
+/// Launches a container, lets it run, and stays with it to its end.
+pub(crate) fn stay_with(
+    session: &Session,
+    given: &Given,
+    launching: impl FnOnce() -> Result<Launched, Failure>,
+    starting: impl FnOnce(&Launched) -> Result<Option<Notify>, Failure>,
+) -> Outcome {
     // Signals are caught before there is a process that they could be meant for.
     let signals = Signals::catch()?;
     if !given.has("no-subreaper") {
         let own = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(own)).map_err(|errno| Failure::io("become a subreaper", errno))?;
     }
-    let mut launched = launch(session, given, Stay::Foreground, Gate::Here)?;
+    let mut launched = launching()?;
     let undo = |failure, launched: &Launched| match launched.container.delete() {
         Ok(()) => failure,
         Err(error) => error.into(),
     };
     let relay = launched.console.take().map(|master| Relay::new(Host::find()?, master)).transpose();
     let relay = relay.map_err(|failure| undo(failure, &launched))?;
-    let notify = socket(&launched)?;
-    start(&launched)?;
+    let notify = starting(&launched)?;
     let status = attend(&launched.process, Attendance { signals: &signals, relay, notify })?;
     finish(session, given, launched, status)
 }
