@@ -13,11 +13,12 @@ binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
 tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
 
-.PHONY: help run build test check audit bench peers setup clean
+.PHONY: help run build test test-vm check audit bench peers setup clean
 
 help:
 	@echo 'make run      install what is needed, build, run a container through a private containerd'
 	@echo 'make test     unit tests, laws, integration tests against every containerd that is there'
+	@echo 'make test-vm  the same in an emulated guest with cgroup v2, systemd and AppArmor; FULL=1 for all of it'
 	@echo 'make check    formatting, lints, documentation, laws'
 	@echo 'make audit    licences, advisories and duplicates of the dependencies'
 	@echo 'make bench    tare beside runc and crun, as a table'
@@ -37,6 +38,10 @@ test: build peers
 	scripts/setup tests
 	$(tare) cargo test --locked --workspace
 	$(tare) scripts/each-peer cargo test --locked --workspace --test suite
+
+test-vm: build
+	scripts/setup tests vm
+	$(shim) scripts/test-vm
 
 check:
 	scripts/setup tests

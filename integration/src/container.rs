@@ -105,8 +105,9 @@ impl Container {
                 return Err(refused.into());
             }
         };
-        let code =
-            tokio::time::timeout(Duration::from_secs(30), task.wait()).await.context("the container runs on")??;
+        let code = tokio::time::timeout(crate::pace::patience(Duration::from_secs(30)), task.wait())
+            .await
+            .context("the container runs on")??;
         let (stdout, stderr) = (pipes.stdout.text().await?, pipes.stderr.text().await?);
         task.delete().await.context("delete the task")?;
         self.remove().await?;

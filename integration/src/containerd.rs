@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leftovers::{self, Leftovers};
-use crate::{Client, Product, Runtime, image, machine};
+use crate::{Client, Product, Runtime, image, machine, pace};
 
 /// A running (or, for a while, stopped) containerd of our own.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Containerd {
     }
 
     fn wait_until_it_answers(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + pace::patience(Duration::from_secs(10));
         while UnixStream::connect(self.socket()).is_err() {
             let ended = self.child().as_mut().and_then(|child| child.try_wait().ok().flatten());
             ensure!(ended.is_none() && Instant::now() < deadline, "containerd does not answer:\n{}", self.log());
@@ -299,7 +299,7 @@ impl Containerd {
     /// What is left behind once all is deleted; waits up to five seconds for it to go.
     #[must_use]
     pub fn leftovers(&self) -> Leftovers {
-        self.leftovers_after(Duration::from_secs(5), |_| true)
+        self.leftovers_after(pace::patience(Duration::from_secs(5)), |_| true)
     }
 
     /// What is left behind of the kind that counts; waits so long for it to go.

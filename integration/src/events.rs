@@ -169,7 +169,7 @@ fn decode(envelope: &Envelope) -> Option<Event> {
 /// # Errors
 /// When it does not hold after that many seconds.
 pub async fn until(seconds: u64, holds: impl Fn() -> bool) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let deadline = Instant::now() + crate::pace::patience(Duration::from_secs(seconds));
     while !holds() {
         if Instant::now() > deadline {
             bail!("not within {seconds} s");

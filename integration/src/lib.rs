@@ -3,7 +3,7 @@
 //! It knows containerd and the kernel, and nothing of tare's code: what it drives is chosen by name, so that every test
 //! can be proved against runc and crun before it judges tare (`TARE_UNDER_TEST=runc|crun|tare`, default `tare`).
 //! `TARE_CONTAINERD` names a folder with another containerd; `TARE_SHIM` names another shim binary; `FULL=1` runs the
-//! long forms of the tests.
+//! long forms of the tests; `TARE_SLOW=8` says that the machine is eight times slower than usual.
 
 mod client;
 mod container;
@@ -13,6 +13,7 @@ mod image;
 pub mod leftovers;
 pub mod machine;
 pub mod oci;
+pub mod pace;
 mod runtime;
 pub mod spec;
 mod stdio;

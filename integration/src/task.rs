@@ -128,7 +128,7 @@ impl Process {
     /// # Errors
     /// When the time is up, or the status that containerd answers.
     pub async fn wait_for(&self, seconds: u64) -> anyhow::Result<u32> {
-        let waiting = tokio::time::timeout(Duration::from_secs(seconds), self.wait());
+        let waiting = tokio::time::timeout(crate::pace::patience(Duration::from_secs(seconds)), self.wait());
         Ok(waiting.await.with_context(|| format!("{} {} runs on after {seconds} s", self.id, self.exec_id))??)
     }
 }

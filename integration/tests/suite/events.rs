@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::{
-    Client, Containerd, Happening, Product, Recorder, Stdio, full, message, shared, skip_unless_tare, spec, until,
+    Client, Containerd, Happening, Product, Recorder, Stdio, full, message, pace, shared, skip_unless_tare, spec, until,
 };
 use serde_json::json;
 
@@ -121,7 +121,7 @@ async fn run_true(client: &Client, id: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f4_short_lives_are_told_whole_and_in_order() -> Result<()> {
     // The peers need a tenth of a second of both processors for each, so they prove the checker with fewer.
-    let count: usize = if is_tare() || full() { 2000 } else { 100 };
+    let count = pace::rounds(if is_tare() || full() { 2000 } else { 100 });
     let client = shared()?.client().await?;
     let recorder = Recorder::start(&client).await?;
     let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -176,7 +176,7 @@ fn name(what: &Happening) -> &'static str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_exits_while_containerd_is_away_are_told_afterwards_in_order() -> Result<()> {
     let away = Duration::from_secs(if full() { 60 } else { 10 });
-    let execs = 50;
+    let execs = pace::rounds(50);
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
     // One container, so that one shim holds the order; its execs end one after the other, 50 ms apart.
@@ -229,7 +229,7 @@ async fn f3_exits_while_containerd_is_away_are_told_afterwards_in_order() -> Res
 async fn f3_containers_that_end_while_containerd_is_away_are_told_once_each() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
-    let count = 10;
+    let count = pace::rounds(10);
     let mut tasks = Vec::new();
     for number in 0..count {
         let script = "while [ ! -e /stop/now ]; do sleep 0.1; done; exit 3";

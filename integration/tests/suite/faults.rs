@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::{
-    Client, Containerd, Happening, Product, Recorder, Stdio, leftovers, machine, shared, skip_unless_tare, spec, until,
+    Client, Containerd, Happening, Product, Recorder, Stdio, leftovers, machine, pace, shared, skip_unless_tare, spec,
+    until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -25,7 +26,9 @@ fn shim_of(init: u32) -> Result<u32> {
 /// Delays that spread over a create: the peers need a tenth of a second for it, tare a few milliseconds.
 fn moments() -> Vec<Duration> {
     let (count, step) = if Product::under_test() == Product::Tare { (40, 400) } else { (8, 15_000) };
-    (0..count).map(|number| Duration::from_micros(number * step)).collect()
+    let few = u32::try_from(pace::rounds(count)).unwrap_or(u32::MAX);
+    let step = Duration::from_micros(step) * u32::try_from(count).unwrap_or(1) / few;
+    (0..few).map(|number| pace::patience(step * number)).collect()
 }
 
 /// Everything of a container's is gone from the host, whatever became of its record.
@@ -35,7 +38,7 @@ fn moments() -> Vec<Duration> {
 /// [`f32_a_stale_socket_is_replaced`]).
 async fn check_nothing_is_left(client: &Client, what: &str) {
     let is_tare = Product::under_test() == Product::Tare;
-    let patience = Duration::from_secs(if is_tare { 75 } else { 1 });
+    let patience = Duration::from_secs(if is_tare { 75 + u64::from(pace::slow()) } else { 1 });
     let left = client.daemon.leftovers_after(patience, |thing| !thing.starts_with("socket "));
     if Product::under_test() == Product::Tare {
         assert!(left.is_empty(), "after {what}:\n{left}");
@@ -62,7 +65,8 @@ async fn f1_the_shim_is_killed_during_create() -> Result<()> {
         for pid in machine::pids().into_iter().filter(|pid| machine::command_line(*pid).contains(&needle)) {
             hit += usize::from(kill(pid, Signal::KILL).is_ok());
         }
-        let answer = tokio::time::timeout(Duration::from_secs(20), creating).await.context("create hangs")??;
+        let answer =
+            tokio::time::timeout(pace::patience(Duration::from_secs(20)), creating).await.context("create hangs")??;
         if let Ok(task) = answer {
             created += 1;
             task.wait_for(5).await.ok();
@@ -106,7 +110,9 @@ async fn f1_the_shim_is_killed_after_create_after_start_and_during_delete() -> R
         });
         kill(shim, Signal::KILL)?;
         if let Some(deleting) = deleting {
-            let _ = tokio::time::timeout(Duration::from_secs(20), deleting).await.context("delete hangs")?;
+            let _ = tokio::time::timeout(pace::patience(Duration::from_secs(20)), deleting)
+                .await
+                .context("delete hangs")?;
         }
         until(10, || !machine::alive(task.pid)).await.with_context(|| format!("init lives on, killed when {point}"))?;
         container.abandon().await;
@@ -144,14 +150,14 @@ async fn f2_containerd_is_killed_during_create() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let mut client = daemon.client().await?;
     let moments = moments();
-    let every = if Product::under_test() == Product::Tare { 6 } else { 2 };
+    let every = if Product::under_test() == Product::Tare { pace::rounds(6) } else { 2 };
     for (number, delay) in moments.into_iter().enumerate().step_by(every) {
         let container = client.container(&format!("daemon-dies-{number}"), |_| {}).await?;
         let creating = tokio::spawn({
             let container = container.clone();
             async move { container.create(&Stdio::null()).await }
         });
-        tokio::time::sleep(delay + Duration::from_millis(3)).await;
+        tokio::time::sleep(delay + pace::patience(Duration::from_millis(3))).await;
         daemon.stop()?;
         let _ = creating.await?;
         daemon.resume()?;
@@ -258,7 +264,8 @@ async fn f35_an_init_killed_between_create_and_start_is_an_error_at_start() -> R
     let task = container.create(&Stdio::null()).await?;
     kill(task.pid, Signal::KILL)?;
     until(5, || !machine::alive(task.pid)).await?;
-    let started = tokio::time::timeout(Duration::from_secs(10), task.start()).await.context("start hangs")?;
+    let started =
+        tokio::time::timeout(pace::patience(Duration::from_secs(10)), task.start()).await.context("start hangs")?;
     assert!(started.is_err(), "a dead init was started");
     container.abandon().await;
     Ok(())
@@ -267,7 +274,7 @@ async fn f35_an_init_killed_between_create_and_start_is_an_error_at_start() -> R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f7_many_execs_end_with_init_and_each_is_told() -> Result<()> {
     let is_tare = Product::under_test() == Product::Tare;
-    let count = if is_tare { 300 } else { 20 };
+    let count = pace::rounds(if is_tare { 300 } else { 20 });
     let client = shared()?.client().await?;
     let recorder = Recorder::start(&client).await?;
     let task = client.sleeper("many-execs", |_| {}).await?;

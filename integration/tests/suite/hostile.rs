@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use integration::{Client, Output, Pipes, Product, Stdio, machine, message, shared, spec, unpack_image};
+use integration::{Client, Output, Pipes, Product, Stdio, machine, message, pace, shared, spec, unpack_image};
 use serde_json::{Value, json};
 
 /// A folder of the host that an attack would like to change, and a root file system to attack from.
@@ -220,7 +220,7 @@ async fn race_mount() -> Result<()> {
             }
         }
     });
-    let tries = if Product::under_test() == Product::Tare { 60 } else { 25 };
+    let tries = if Product::under_test() == Product::Tare { pace::rounds(60) } else { pace::rounds(25) };
     for number in 0..tries {
         let mount = json!({ "destination": format!("/volume/x/{number}"), "type": "tmpfs", "source": "tmpfs" });
         let container = scene

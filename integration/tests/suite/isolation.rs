@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use integration::{machine, shared, skip_unless_tare, spec};
+use integration::{machine, pace, shared, skip_unless_tare, spec};
 
 /// What was seen of the processes of a container, other than its init, by whoever looks through its own /proc.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ async fn no_process_in_a_container_ever_runs_the_shims_program() -> Result<()> {
     let client = shared()?.client().await?;
     let task = client.sleeper("exec-memory", |_| {}).await?;
     let watcher = Watcher::new(task.pid)?;
-    for number in 0..200 {
+    for number in 0..pace::rounds(200) {
         assert_eq!(task.run(&format!("exec-{number}"), &["true"]).await?.code, 0);
     }
     watcher.judge()?;
@@ -98,7 +98,7 @@ async fn no_process_that_joins_a_pid_namespace_ever_runs_the_shims_program() -> 
     let task = client.sleeper("join-memory", |_| {}).await?;
     let namespace = format!("/proc/{}/ns/pid", task.pid);
     let watcher = Watcher::new(task.pid)?;
-    for number in 0..30 {
+    for number in 0..pace::rounds(30) {
         let joined = client
             .run(&format!("joins-{number}"), &["sleep", "0.05"], |config| {
                 spec::join_namespace(config, "pid", &namespace);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use integration::{Client, Containerd, Product, Stdio, Task, full, machine, skip_unless_tare, spec};
+use integration::{Client, Containerd, Product, Stdio, Task, full, machine, pace, skip_unless_tare, spec};
 use serde_json::{Value, json};
 
 /// What may not grow.
@@ -71,16 +71,16 @@ async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
     let lives = if full() {
         1000
     } else if is_tare {
-        200
+        pace::rounds(200)
     } else {
-        20
+        pace::rounds(20)
     };
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
     let keeper = client.sleeper("keeper", group).await?;
     let shim: u32 = machine::status(keeper.pid, "PPid").context("init is gone")?.parse()?;
     // An allocator's share of the heap settles after some hundred lives; what grows on is a leak.
-    let warming = if is_tare { 200 } else { 10 };
+    let warming = if is_tare { pace::rounds(200) } else { pace::rounds(10) };
     for number in 0..warming {
         live_once(&client, &format!("warm-{number}")).await?;
         exec_once(&keeper, &format!("warm-{number}")).await?;
@@ -104,7 +104,11 @@ async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
     );
     if !skip_unless_tare("a Go shim's descriptors, threads and memory breathe") {
         assert_eq!((after.files, after.threads), (before.files, before.threads), "{before:?} became {after:?}");
-        assert!(after.dirty <= before.dirty + 192, "{before:?} became {after:?}");
+        if pace::slow() == 1 {
+            assert!(after.dirty <= before.dirty + 192, "{before:?} became {after:?}");
+        } else {
+            println!("SKIPPED: the heap has not settled after so few lives");
+        }
         assert_eq!(after.threads, 1);
     }
     keeper.destroy().await?;
@@ -115,7 +119,7 @@ async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_shims_come_and_go_and_leave_nothing() -> Result<()> {
-    let lives = if Product::under_test() == Product::Tare { 50 } else { 8 };
+    let lives = if Product::under_test() == Product::Tare { pace::rounds(50) } else { 5 };
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
     for number in 0..lives {
@@ -134,7 +138,7 @@ async fn an_idle_shim_is_small_and_has_one_thread() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
     let mut tasks = Vec::new();
-    for number in 0..20 {
+    for number in 0..pace::rounds(20) {
         tasks.push(client.sleeper(&format!("idle-{number}"), |_| {}).await?);
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -143,7 +147,7 @@ async fn an_idle_shim_is_small_and_has_one_thread() -> Result<()> {
     for task in tasks {
         task.destroy().await?;
     }
-    assert_eq!(weights.len(), 20);
+    assert_eq!(weights.len(), pace::rounds(20));
     assert!(weights.iter().all(|weight| weight.threads == 1), "{weights:?}");
     // The goal is 350 KiB (`make bench` prints the distance); twice that is a regression of the build.
     assert!(weights.iter().all(|weight| weight.pss < 700), "{weights:?}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use integration::{Code, Phase, Pipes, Status, Stdio, machine, message, shared, skip_unless_tare, spec, until};
+use integration::{Code, Phase, Pipes, Status, Stdio, machine, message, pace, shared, skip_unless_tare, spec, until};
 use serde_json::json;
 
 /// A refusal that clients tell apart by its text.
@@ -157,7 +157,7 @@ async fn f9_an_ignored_sigterm_is_no_error_and_sigkill_ends() -> Result<()> {
     let client = shared()?.client().await?;
     let task = client.sleeper("ignores-term", |_| {}).await?;
     task.kill(15).await?;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(pace::patience(Duration::from_millis(50))).await;
     assert_eq!(task.phase().await?, Phase::Running);
     assert_eq!(task.destroy().await?.code, 137);
     Ok(())
@@ -230,7 +230,7 @@ async fn kill_all_reaches_every_process_of_the_container() -> Result<()> {
     let pipes = Pipes::new(&client.daemon)?;
     let task = container.start(&pipes.stdio()).await?;
     pipes.stdout.expect("ready").await?;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(pace::patience(Duration::from_millis(100))).await;
     task.kill_all(10).await?;
     pipes.stdout.expect("init").await?;
     pipes.stdout.expect("child").await?;
@@ -283,18 +283,19 @@ async fn f6_state_answers_while_another_create_is_slow() -> Result<()> {
     let second = client
         .container("slow-second", |config| {
             group(config);
-            config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "1"] }] });
+            config["hooks"] =
+                json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", &pace::slow().to_string()] }] });
         })
         .await?;
     let creating = tokio::spawn({
         let second = second.clone();
         async move { second.create(&Stdio::null()).await }
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(pace::patience(Duration::from_millis(200))).await;
     while !creating.is_finished() {
         let asked = Instant::now();
         first.state().await?;
-        assert!(asked.elapsed() < Duration::from_millis(200), "State took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < pace::patience(Duration::from_millis(200)), "State took {:?}", asked.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     creating.await??.delete().await?;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use integration::{
-    Collector, Containerd, Pipes, Stdin, Stdio, fifo, machine, shared, silent_reader, skip_unless_tare, spec, until,
+    Collector, Containerd, Pipes, Stdin, Stdio, fifo, machine, pace, shared, silent_reader, skip_unless_tare, spec,
+    until,
 };
 use serde_json::json;
 
@@ -198,7 +199,11 @@ async fn f14_a_flood_without_a_reader_stays_where_it_is() -> Result<()> {
     assert!(after.rss < before.rss + 1024, "the shim grew from {} to {} KiB", before.rss, after.rss);
     let started = Instant::now();
     assert_eq!(quiet.run("beside", &["echo", "quick"]).await?.stdout, "quick\n");
-    assert!(started.elapsed() < Duration::from_secs(2), "the other container took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < pace::patience(Duration::from_secs(2)),
+        "the other container took {:?}",
+        started.elapsed()
+    );
     drop(reader);
     task.destroy().await?;
     quiet.destroy().await?;
@@ -216,7 +221,7 @@ async fn f14_the_exit_of_a_flooding_program_is_told_though_nobody_reads() -> Res
     let killed = Instant::now();
     task.kill(9).await?;
     assert_eq!(task.wait_for(5).await?, 137);
-    assert!(killed.elapsed() < Duration::from_secs(2), "the exit took {:?}", killed.elapsed());
+    assert!(killed.elapsed() < pace::patience(Duration::from_secs(2)), "the exit took {:?}", killed.elapsed());
     drop(reader);
     task.delete().await?;
     container.remove().await
@@ -235,7 +240,7 @@ async fn f13_a_pipe_held_by_a_grandchild_in_the_host_pid_namespace_does_not_dela
     let started = Instant::now();
     let task = container.start(&pipes.stdio()).await?;
     assert_eq!(task.wait_for(10).await?, 4);
-    assert!(started.elapsed() < Duration::from_secs(3), "the exit took {:?}", started.elapsed());
+    assert!(started.elapsed() < pace::patience(Duration::from_secs(3)), "the exit took {:?}", started.elapsed());
     assert_eq!(pipes.stdout.text().await?, "x\n");
     task.delete().await?;
     container.remove().await
