@@ -9,7 +9,6 @@ mod options;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, move_mount,
@@ -70,8 +69,7 @@ fn place(rootfs: &Path, target: &str) -> Result<std::os::fd::OwnedFd, Error> {
     let root = rooted::directory(rootfs).map_err(failed)?;
     let relative = target.trim_start_matches('/');
     let path = if relative.is_empty() { "." } else { relative };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(failed)
+    rooted::lookup(root, path.as_ref()).map_err(failed)
 }
 
 fn by_path(one: &RootfsMount, source: &str, target: &Path, options: &Options) -> Result<(), Error> {

@@ -39,7 +39,7 @@ fn run(bundle: &Bundle, config: &Value, mounts: &[RootfsMount]) -> (ExitStatus, 
 /// What the host has mounted in the bundle.
 fn mounted(bundle: &Bundle) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table.lines().filter(|line| line.contains(bundle.id())).map(str::to_owned).collect()
+    table.lines().filter(|line| line.contains(&format!("/{}/", bundle.id()))).map(str::to_owned).collect()
 }
 
 /// The bundle's image as the layers of an overlay, and an empty folder for the rootfs.
