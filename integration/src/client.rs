@@ -136,11 +136,20 @@ impl Client {
             .create(self.request(request))
             .await
             .with_context(|| format!("create the record of {id}"))?;
-        Ok(Container { client: self.clone(), id: id.to_owned(), config, on_snapshot: !snapshotter.is_empty() })
+        Ok(Container {
+            client: self.clone(),
+            id: id.to_owned(),
+            config,
+            on_snapshot: !snapshotter.is_empty(),
+            rootfs_options: Vec::new(),
+        })
     }
 
     /// The mounts that make a snapshot.
-    pub(crate) async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let request = snapshot::MountsRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
         let answer = SnapshotsClient::new(self.channel()).mounts(self.request(request)).await.context("list mounts")?;
         Ok(answer.into_inner().mounts)

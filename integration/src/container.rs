@@ -19,6 +19,8 @@ pub struct Container {
     /// Its runtime configuration.
     pub config: Value,
     pub(crate) on_snapshot: bool,
+    /// Options that its first rootfs mount gets beside the snapshotter's.
+    pub rootfs_options: Vec<String>,
 }
 
 /// What a container that ran to its end has said and done.
@@ -38,11 +40,14 @@ impl Container {
     /// # Errors
     /// The status that containerd answers.
     pub async fn create(&self, stdio: &Stdio) -> Result<Task, Status> {
-        let rootfs = if self.on_snapshot {
+        let mut rootfs = if self.on_snapshot {
             self.client.mounts(&self.id).await.map_err(|error| Status::internal(error.to_string()))?
         } else {
             Vec::new()
         };
+        if let Some(first) = rootfs.first_mut() {
+            first.options.extend(self.rootfs_options.iter().cloned());
+        }
         let request = CreateTaskRequest {
             container_id: self.id.clone(),
             rootfs,

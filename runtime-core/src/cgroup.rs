@@ -29,8 +29,7 @@ use crate::{Error, Kind};
 pub use enter::SubCgroup;
 pub use freeze::State;
 pub use layout::layout;
-pub(crate) use layout::parent;
-pub(crate) use layout::unescaped;
+pub(crate) use layout::{parent, unescaped};
 pub use oom::OomWatch;
 pub use stats::Stats;
 

@@ -15,7 +15,7 @@ use rustix::mount::{
     unmount,
 };
 
-use self::options::{DATA_LIMIT, Options};
+use self::options::{Options, PAGE_LIMIT};
 use crate::container::RootfsMount;
 use crate::{Error, rooted};
 
@@ -43,8 +43,9 @@ pub(crate) fn mount_all(mounts: &[RootfsMount], rootfs: &Path) -> Result<(), Err
     }
     mounts.iter().try_for_each(|one| {
         mount_one(one, rootfs).map_err(|error| {
-            let target = rootfs.join(one.target.trim_start_matches('/'));
-            error.during(format!("mount rootfs {} ({}) on {}", one.source, one.kind, target.display()))
+            let (source, kind, rootfs, target) =
+                (&one.source, &one.kind, rootfs.display(), one.target.trim_matches('/'));
+            error.during(format!("mount rootfs {source} ({kind}) on {rootfs}/{target}"))
         })
     })
 }
@@ -54,7 +55,7 @@ fn mount_one(one: &RootfsMount, rootfs: &Path) -> Result<(), Error> {
     let device = options.loop_file.map(|access| loop_file::attach(&one.source, access)).transpose()?;
     // The kernel lets go of the device when both this descriptor and the mount are gone.
     let source = device.as_ref().map_or(one.source.as_str(), |(path, _device)| path);
-    if options.id_map.is_none() && covers_all(one) && (options.bind.is_some() || options.data_length() <= DATA_LIMIT) {
+    if options.id_map.is_none() && covers_all(one) && (options.bind.is_some() || options.page_length() <= PAGE_LIMIT) {
         return by_path(one, source, rootfs, &options);
     }
     let tree = apart::tree(one, source, rootfs, &options)?;
@@ -77,7 +78,7 @@ fn by_path(one: &RootfsMount, source: &str, target: &Path, options: &Options) ->
     if let Some(reach) = options.bind {
         bind(source, target, options, reach).map_err(failed)?;
     } else {
-        let data = options.data().ok_or(Errno::INVAL).map_err(failed)?;
+        let data = options.page().ok_or(Errno::INVAL).map_err(failed)?;
         mount(source, target, &*one.kind, options.flags, &*data).map_err(failed)?;
     }
     if options.propagation.is_empty() { Ok(()) } else { mount_change(target, options.propagation).map_err(failed) }

@@ -137,12 +137,3 @@ fn tmpcopyup_starts_a_tmpfs_with_what_the_image_has() {
     assert_eq!(wait(&process), ExitStatus::Code(0));
     container.delete().unwrap();
 }
-
-#[test]
-fn no_pivot_root_is_refused() {
-    let bundle = Bundle::new("nopivot");
-    let stdio = Stdio::Streams { stdin: None, stdout: None, stderr: None };
-    let mut request = Create::new("nopivot", bundle.0.clone(), spec("exit 0"), bundle.0.clone(), stdio);
-    request.no_pivot = true;
-    assert!(Container::create(request).unwrap_err().to_string().starts_with("no_pivot_root is not supported"));
-}

@@ -7,8 +7,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use bundle::{Bundle, config, push, silent, wait, with_user_namespace};
-use runtime_core::{ExitStatus, Kind};
+use bundle::{Bundle, captured, config, push, silent, text, wait, with_user_namespace};
+use runtime_core::{Container, Create, Exec, ExitStatus, Kind};
 use serde_json::{Value, json};
 
 /// A folder that everybody may write, with a file that belongs to this user and group of the host.
@@ -207,4 +207,62 @@ fn a_remount_changes_options_of_the_file_system_too() {
     push(&mut config["mounts"], json!({ "destination": "/tmp", "options": ["remount", "nodev", "size=128k"] }));
     let (status, output) = bundle.run(&config);
     assert!(status == ExitStatus::Code(0) && output.contains("nodev") && output.contains("size=128k"), "{output}");
+}
+
+#[test]
+fn without_pivot_root_the_container_has_its_root_and_execs_find_it() {
+    if !bundle::alone_with_shared_mounts("without_pivot_root_the_container_has_its_root_and_execs_find_it") {
+        return;
+    }
+    for user_namespace in [false, true] {
+        let bundle = Bundle::new("no-pivot");
+        std::fs::write(bundle.0.join("rootfs/mark"), "").unwrap();
+        let mut config = config("busybox sleep 1000");
+        config["root"]["readonly"] = json!(true);
+        if user_namespace {
+            with_user_namespace(&mut config);
+        }
+        let request = Create { no_pivot: true, ..bundle.request(&config, silent()) };
+        let (container, init) = Container::create(request).unwrap();
+        container.start().unwrap();
+        let (reader, stdio) = captured();
+        let script = "echo /ma*; busybox readlink /proc/1/exe; echo > /made || busybox cat /proc/1/mountinfo";
+        let process = serde_json::from_value(bundle::config(script)["process"].clone()).unwrap();
+        let exec = container.exec(Exec::new(process, stdio)).unwrap();
+        let output = text(reader);
+        wait(&exec);
+        assert!(output.starts_with("/mark\n/bin/busybox\n"), "{output}");
+        assert!(output.contains(" / /proc ") && !output.contains(" /sys "), "{output}");
+        // What is put away in there stays on the host.
+        let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(host.contains(" / /proc ") && host.contains(" / /sys "), "{host}");
+        container.delete().unwrap();
+        assert_eq!(wait(&init), ExitStatus::Signal(9));
+    }
+}
+
+/// `vm.memfd_noexec` belongs to a pid namespace (Linux 6.3).
+#[test]
+fn where_no_memory_may_be_executed_the_stub_is_a_file_that_nobody_can_write() {
+    let test = "where_no_memory_may_be_executed_the_stub_is_a_file_that_nobody_can_write";
+    if std::env::var_os("TARE_TEST_NOEXEC").is_none() {
+        let script = r#"echo 2 > /proc/sys/vm/memfd_noexec && exec "$0" "$@""#;
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]).env("TARE_TEST_NOEXEC", "1");
+        assert!(command.status().unwrap().success());
+        return;
+    }
+    let made = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::EXEC);
+    assert_eq!(made.unwrap_err(), rustix::io::Errno::ACCESS, "the positive control");
+    let bundle = Bundle::new("noexec");
+    let (container, init) = bundle.create(&config("exit 3"), silent()).unwrap();
+    let stub = format!("/proc/{}/exe", init.pid());
+    let length = std::fs::metadata(&stub).unwrap().len();
+    assert!(length < 100_000, "{length}: not the stub");
+    let error = std::fs::OpenOptions::new().write(true).open(&stub).unwrap_err();
+    assert!(matches!(error.raw_os_error(), Some(libc::EROFS)), "{error}");
+    container.start().unwrap();
+    assert_eq!(wait(&init), ExitStatus::Code(3));
+    container.delete().unwrap();
 }

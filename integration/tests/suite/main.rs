@@ -13,3 +13,4 @@ mod lifecycle;
 mod resources;
 mod spec;
 mod stdio;
+mod user_namespaces;

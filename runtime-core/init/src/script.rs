@@ -292,8 +292,8 @@ ops! {
     53 Mount { source: &'a CStr, target: &'a CStr, kind: &'a CStr, flags: u64, data: &'a CStr }
     /// Changes parameters of the file system that is mounted at `path` inside `root`: `fspick(2)`.
     54 Reconfigure { root: Fd, path: &'a CStr, parameters: Strings<'a> }
-    /// Detaches what is mounted at a path of the host's, in this mount namespace; nothing mounted is no error.
-    55 Detach { path: &'a CStr }
+    /// Detaches what is mounted at a path of the host's, in this mount namespace; what is locked there is covered.
+    55 Hide { path: &'a CStr }
     /// Moves `root` over `/` and changes the root to it; the old one stays underneath.
     56 MoveRoot { root: Fd }
 

@@ -72,7 +72,7 @@ impl Op<'_> {
                 write!(f, "mount {} on {}", show(kind.to_bytes()), show(target.to_bytes()))
             }
             Op::Reconfigure { path, .. } => write!(f, "reconfigure {}", show(path.to_bytes())),
-            Op::Detach { path } => write!(f, "detach {}", show(path.to_bytes())),
+            Op::Hide { path } => write!(f, "hide {}", show(path.to_bytes())),
             Op::MoveRoot { .. } => f.write_str("move root"),
             Op::Terminal { path, .. } => write!(f, "open terminal of {}", show(path.to_bytes())),
             Op::Session { .. } => f.write_str("new session"),

@@ -17,6 +17,7 @@ use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::Moved;
+use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, since_1970, start_time};
 use crate::resctrl::{self, Resctrl};
@@ -154,12 +155,6 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
             return Err(Error::new(Kind::Unsupported, "a container without a cgroup is not supported yet"));
         }
     }
-    if request.no_pivot {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "no_pivot_root is not supported: it leaves the host's root in reach",
-        ));
-    }
     let host = host::host()?;
     let default_cgroup_parent = crate::cgroup::parent(host)?;
     let choices =
@@ -174,20 +169,22 @@ fn give_birth(
     request: &Create,
     fifos: Option<&Fifos>,
 ) -> Result<(Process, Line), Error> {
-    let script = lower::init(plan, prepared, &lowering(request, fifos)?);
+    let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
     let mut newborn = spawn(&script)?;
     raise(&mut newborn, plan, prepared, request)?;
     newborn.keep_waiting()
 }
 
 /// What the caller has chosen beside the plan.
-pub(super) fn lowering<'a>(request: &'a Create, fifos: Option<&'a Fifos>) -> Result<Lowering<'a>, Error> {
+pub(super) fn lowering<'a>(request: &'a Create, plan: &Plan, fifos: Option<&'a Fifos>) -> Result<Lowering<'a>, Error> {
+    let old_root = if request.no_pivot { OldRoot::underneath(&plan.rootfs.path)? } else { OldRoot::PutAway };
     Ok(Lowering {
         id: &request.id,
         no_new_keyring: request.no_new_keyring,
         last_capability: host::host()?.last_capability,
         fifos,
         preserve_fds: request.preserve_fds,
+        old_root,
         die_with_caller: request.die_with_caller,
     })
 }

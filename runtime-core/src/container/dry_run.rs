@@ -31,7 +31,7 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
     let prepared = Prepared::new(&plan, cgroup.stand_in()?, stdio)?;
     prepared.streams.fit(&plan.process)?;
-    let script = lower::init(&plan, &prepared, &lowering(&request, None)?);
+    let script = lower::init(&plan, &prepared, &lowering(&request, &plan, None)?);
     let mut steps: Vec<Step> = script.steps().map(|(about, op)| Step { about, op }).collect();
     if let Some(handover) = &prepared.handover {
         // Whom it serves does not exist yet; nothing in the text depends on it.

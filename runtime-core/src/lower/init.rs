@@ -9,6 +9,7 @@ use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, finish};
 use super::mounts::Trees;
 use super::{begin, give_birth, join_cgroup_namespace, mounts, point, tag};
 use crate::gate::Fifos;
+use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
 use crate::script::Script;
 
@@ -30,6 +31,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) fifos: Option<&'a Fifos>,
     /// How many descriptors from 3 on stay open.
     pub(crate) preserve_fds: u32,
+    /// What becomes of the host's root.
+    pub(crate) old_root: OldRoot,
     /// Init ends with the thread that makes it.
     pub(crate) die_with_caller: bool,
 }
@@ -63,8 +66,7 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         script.push(Op::Sync { point: point::HOOKS });
     }
     working_directory(&mut script, plan, root);
-    script.what(format!("pivot into rootfs {}", plan.rootfs.path.display()));
-    script.push(Op::Pivot { root });
+    change_root(&mut script, plan, root, &lowering.old_root);
     mounts::seal(&mut script, plan, prepared, &mut trees, root);
     let ending = Ending {
         process: &plan.process,
@@ -186,6 +188,20 @@ fn names(script: &mut Script<'_>, plan: &Plan) {
     }
     script.push(Op::Close { fd: Fd::slot(into) });
     script.free(into);
+}
+
+fn change_root(script: &mut Script<'_>, plan: &Plan, root: Fd, old: &OldRoot) {
+    let OldRoot::Underneath(kernel_files) = old else {
+        script.what(format!("pivot into rootfs {}", plan.rootfs.path.display()));
+        script.push(Op::Pivot { root });
+        return;
+    };
+    for path in kernel_files {
+        script.what(format!("hide the host's {}", path.to_string_lossy()));
+        script.push(Op::Hide { path });
+    }
+    script.what(format!("move rootfs {} over the host's root", plan.rootfs.path.display()));
+    script.push(Op::MoveRoot { root });
 }
 
 /// A working directory that the image does not have is made, as runc does.

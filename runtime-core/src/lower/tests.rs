@@ -105,6 +105,7 @@ fn init_text(config: &str) -> String {
         last_capability: 40,
         fifos: None,
         preserve_fds: 0,
+        old_root: crate::old_root::OldRoot::PutAway,
         die_with_caller: false,
     };
     init(&plan, &prepared(&plan), &lowering).to_text()

@@ -9,7 +9,7 @@ use std::path::Path;
 use tare_init::script::{Fd, Op, Strings};
 use tare_plan::Reach;
 
-use super::options::{DATA_LIMIT, Options};
+use super::options::{Options, PAGE_LIMIT};
 use crate::container::RootfsMount;
 use crate::lower::tag;
 use crate::script::Script;
@@ -110,9 +110,9 @@ fn alone(script: &mut Script<'_>) {
 fn filesystem(script: &mut Script<'_>, words: &Words, options: &Options) -> Result<Fd, Error> {
     let nul = || Error::new(Kind::Invalid, "a NUL byte in a mount option");
     let into = script.slot();
-    if options.data_length() <= DATA_LIMIT {
+    if options.page_length() <= PAGE_LIMIT {
         script.what("mount the file system");
-        let data = options.data().ok_or_else(nul)?;
+        let data = options.page().ok_or_else(nul)?;
         let flags = u64::from(options.flags.bits());
         let (source, target, kind) = (&*words.source, &*words.rootfs, &*words.kind);
         script.push(Op::Mount { source, target, kind, flags, data: &data });

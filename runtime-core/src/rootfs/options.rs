@@ -10,7 +10,7 @@ use crate::container::RootfsMount;
 use crate::{Error, Kind};
 
 /// The longest data that mount(2) takes: a page with its NUL.
-pub(super) const DATA_LIMIT: usize = 4095;
+pub(super) const PAGE_LIMIT: usize = 4095;
 
 /// What a mount's options say: flags, propagation, and the file system's own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +26,12 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// What mount(2) takes as data; `None`: it has a NUL in it.
-    pub(super) fn data(&self) -> Option<CString> {
+    /// What mount(2) takes as its page of options; `None`: it has a NUL in it.
+    pub(super) fn page(&self) -> Option<CString> {
         CString::new(self.parameters.join(",")).ok()
     }
 
-    pub(super) fn data_length(&self) -> usize {
+    pub(super) fn page_length(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.len() + 1).sum::<usize>().saturating_sub(1)
     }
 
@@ -163,8 +163,8 @@ mod tests {
         assert_eq!(options.flags, MountFlags::RDONLY | MountFlags::NOSUID);
         assert_eq!(options.attributes(), 3);
         assert_eq!(options.propagation(), (1 << 19, Reach::Tree));
-        assert_eq!(options.data().unwrap().to_str(), Ok("lowerdir=/a:/b,index=off"));
-        assert_eq!(options.data_length(), "lowerdir=/a:/b,index=off".len());
+        assert_eq!(options.page().unwrap().to_str(), Ok("lowerdir=/a:/b,index=off"));
+        assert_eq!(options.page_length(), "lowerdir=/a:/b,index=off".len());
         assert_eq!(parsed(&["ro", "loop"]).unwrap().loop_file, Some(Access::ReadOnly));
         assert_eq!(parsed(&["rbind"]).unwrap().bind, Some(Reach::Tree));
     }

@@ -234,7 +234,7 @@ impl<'a> Interpreter<'a> {
             }
             Op::Mount { source, target, kind, flags, data } => Ok(sys::mount(source, target, kind, flags, data)?),
             Op::Reconfigure { root, path, parameters } => mounts::reconfigure(self.fd(root), path, parameters),
-            Op::Detach { path } => Ok(mounts::detach(path)?),
+            Op::Hide { path } => mounts::hide(path),
             Op::MoveRoot { root } => mounts::move_root(self.fd(root)),
             Op::Chdir { path, later } => self.chdir(path, later),
             _ => become_user::perform(op, |slot, fd| self.keep(slot, fd)),

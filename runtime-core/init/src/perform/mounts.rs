@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 
 use super::{AtStep, Done, Failure};
-use crate::script::{Strings, make};
+use crate::script::{Fd, Strings, make};
 use crate::sys::{self, AT_RECURSIVE, Answer, Errno, OPEN_TREE_CLONE, flag};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -169,11 +169,19 @@ pub(super) fn move_root(root: i32) -> Done {
     sys::chdir(c"/").at(4)
 }
 
-/// Detaches what is mounted there, if anything is.
-pub(super) fn detach(path: &CStr) -> Answer<()> {
+/// Puts away what is mounted at a path of the host's. What is locked there, or hidden behind another mount, is covered by
+/// an empty directory; what cannot be found has gone with what it was in.
+pub(super) fn hide(path: &CStr) -> Done {
     match sys::detach(path) {
-        Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
-        other => other,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+        Err(Errno::EINVAL | Errno::EPERM) => {
+            let found = sys::openat2(Fd::CWD.0, path, flag::O_PATH | flag::O_NOFOLLOW, 0, 0).at(1)?;
+            let cover = filesystem(c"tmpfs", c"tmpfs", Strings(b"nr_inodes\x002\x00"), MOUNT_ATTR_RDONLY)?;
+            sys::move_mount(cover, found).at(2)?;
+            sys::close(cover)?;
+            Ok(sys::close(found)?)
+        }
+        other => Ok(other?),
     }
 }
 
