@@ -37,6 +37,18 @@ pub fn features() -> Result<Value, Error> {
     }))
 }
 
+const SECCOMP_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+/// The others are older than the oldest kernel that tare runs on.
+fn is_supported(flag: &str) -> bool {
+    flag != "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" || crate::sys::seccomp::knows_wait_killable_recv()
+}
+
 fn seccomp() -> Value {
     json!({
         "enabled": true,
@@ -49,13 +61,56 @@ fn seccomp() -> Value {
             "SCMP_CMP_NE",
         ],
         "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
-        "knownFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
-        "supportedFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
+        "knownFlags": SECCOMP_FLAGS,
+        "supportedFlags": SECCOMP_FLAGS.iter().filter(|flag| is_supported(flag)).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::features;
+    use crate::oci;
+
+    /// Each name of the list at `pointer` is one that a specification may have.
+    fn readable<T: DeserializeOwned>(features: &Value, pointer: &str) {
+        let names = features.pointer(pointer).unwrap().as_array().unwrap();
+        assert!(!names.is_empty(), "{pointer}");
+        for name in names {
+            assert!(serde_json::from_value::<T>(name.clone()).is_ok(), "{pointer}: {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_claimed_has_the_shape_of_the_specification() {
+        let features = features().unwrap();
+        serde_json::from_value::<oci::Features>(features.clone()).unwrap();
+        readable::<oci::LinuxNamespaceType>(&features, "/linux/namespaces");
+        readable::<oci::Capability>(&features, "/linux/capabilities");
+        readable::<oci::LinuxSeccompOperator>(&features, "/linux/seccomp/operators");
+        readable::<oci::LinuxSeccompFilterFlag>(&features, "/linux/seccomp/supportedFlags");
+        readable::<oci::MemoryPolicyModeType>(&features, "/linux/memoryPolicy/modes");
+        readable::<oci::MemoryPolicyFlagType>(&features, "/linux/memoryPolicy/flags");
+    }
+
+    #[test]
+    fn what_is_claimed_of_filters_is_planned() {
+        let features = features().unwrap();
+        let names = |pointer: &str| features.pointer(pointer).unwrap().as_array().unwrap().clone();
+        let planned = |profile: Value| {
+            let profile = serde_json::from_value(profile).unwrap();
+            tare_plan::seccomp::plan(&profile).map(drop).map_err(|refusal| refusal.to_string())
+        };
+        for arch in names("/linux/seccomp/archs") {
+            let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch] });
+            assert_eq!(planned(profile), Ok(()), "{arch}");
+        }
+        for action in names("/linux/seccomp/actions") {
+            let rule = json!({ "names": ["mkdir"], "action": action });
+            let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s", "syscalls": [rule] });
+            assert_eq!(planned(profile), Ok(()), "{action}");
+        }
+    }
 }

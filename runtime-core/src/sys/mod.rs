@@ -8,6 +8,7 @@ pub(crate) mod inherited;
 pub(crate) mod loop_device;
 pub(crate) mod namespace;
 pub(crate) mod rlimit;
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod signals;
 
