@@ -5,9 +5,10 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
 # The binaries that are shipped need nothing of the host. The flags are for them alone: with --target, build scripts and
-# tests are built as usual.
+# tests are built as usual. They are linked with musl, which starts twice as fast as glibc and keeps half the memory
+# (docs/decisions/0013), where its standard library could be had; else with glibc.
 # Debian's make does not give its exports to $(shell).
-host = $(shell PATH='$(PATH)' rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+host = $(shell PATH='$(PATH)' scripts/target)
 static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
@@ -22,7 +23,7 @@ help:
 	@echo 'make check    formatting, lints, documentation, laws'
 	@echo 'make audit    licences, advisories and duplicates of the dependencies'
 	@echo 'make bench    tare beside runc and crun, as a table'
-	@echo 'make build    the two binaries, static: target/<host>/release'
+	@echo 'make build    the two binaries, static: target/<target>/release'
 	@echo 'make peers    unpack newer containerd, runc and crun into .cache/peers'
 	@echo 'make clean    remove what was built'
 
@@ -32,7 +33,7 @@ run: build
 build: setup
 	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
 	@# What is not on disk yet would be counted as each process's own dirty memory.
-	@sync $(CARGO_TARGET_DIR)/$(host)/release/containerd-shim-tare-v2 $(CARGO_TARGET_DIR)/$(host)/release/tare
+	@sync $(binaries)/containerd-shim-tare-v2 $(binaries)/tare
 
 test: build peers
 	scripts/setup tests
@@ -41,7 +42,7 @@ test: build peers
 
 test-vm: build
 	scripts/setup tests vm
-	$(shim) scripts/test-vm
+	$(tare) scripts/test-vm
 
 check:
 	scripts/setup tests

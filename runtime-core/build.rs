@@ -11,7 +11,10 @@ fn main() {
     println!("cargo::rerun-if-changed=init/src");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(tare_stub)");
+    // With musl, rustc would bring a start-up of its own.
+    let bare: &[&str] = if target.ends_with("-musl") { &["-C", "link-self-contained=no"] } else { &[] };
     let status = Command::new(rustc)
+        .args(bare)
         .args(["init/src/stub.rs", "--crate-name", "tare_init", "--crate-type", "bin", "--edition", "2024"])
         .args(["--cfg", "tare_stub", "--check-cfg", "cfg(tare_stub)", "--target", &target])
         .args([

@@ -91,7 +91,7 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
 /// standard streams can be this process's own.
 pub(crate) fn close_inherited() {
     // SAFETY: close_range(2) closes descriptors that no object of this process owns, it having opened none yet.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// Keeps the allocator small: one arena, large blocks given back at once, and a low threshold for trimming.
