@@ -8,6 +8,15 @@ pub(crate) struct Failure {
     message: String,
     /// The exit code.
     pub(crate) code: u8,
+    said_by: Speaker,
+}
+
+/// Who it is that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    Command,
+    /// The container's process, which is no longer the runtime's business: runc's says it alone, and clients compare.
+    Process,
 }
 
 /// How a command ends when it does not fail: with an exit code, which a foreground container decides.
@@ -16,7 +25,7 @@ pub(crate) type Outcome = Result<u8, Failure>;
 impl Failure {
     /// A failure with exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self { message: message.into(), code: 1, said_by: Speaker::Command }
     }
 
     /// The system refused `what`, in Go's form: `open /x: no such file or directory`.
@@ -28,7 +37,9 @@ impl Failure {
 
     /// The same failure, met while doing `what`.
     pub(crate) fn during(mut self, what: impl fmt::Display) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        if self.said_by == Speaker::Command {
+            self.message = format!("{what}: {}", self.message);
+        }
         self
     }
 
@@ -46,6 +57,9 @@ impl fmt::Display for Failure {
 
 impl From<runtime_core::Error> for Failure {
     fn from(error: runtime_core::Error) -> Self {
-        Self::new(error.to_string())
+        // The kernel refuses to execute a program that was found.
+        let executing = error.kind() == runtime_core::Kind::Program && error.errno().is_some();
+        let said_by = if executing { Speaker::Process } else { Speaker::Command };
+        Self { said_by, ..Self::new(error.to_string()) }
     }
 }

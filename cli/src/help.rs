@@ -15,7 +15,7 @@ pub(crate) fn version(program: &str) -> String {
 /// What `tare --help` says.
 pub(crate) fn overview(program: &str) -> String {
     let mut text = format!(
-        "NAME:\n   {program} - OCI container runtime\n\n\
+        "NAME:\n   {program} - Open Container Initiative runtime\n\n\
          A container is made from a bundle: a folder with config.json and the container's\n\
          root file system.\n\n    # {program} spec\n    # {program} run [ -b bundle ] <container-id>\n\n\
          USAGE:\n   {program} [global options] command [command options] [arguments...]\n\n\

@@ -208,13 +208,14 @@ impl Container {
             return Ok(());
         }
         let entrance = self.enter(self.cgroup.entrance()?)?;
+        let process = self.at_home(anatomy.process.clone())?;
         hooks::run_each("startContainer", hooks, &self.hook_state("created"), |hook, streams| {
             let [stdin, stdout, stderr] = streams;
             let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 0);
             let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
             let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
             let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
-            self.join(&as_hook(&anatomy.process, hook), &streams, &entrance, ("created", 0))
+            self.join(&as_hook(&process, hook), &streams, &entrance, ("created", 0))
         })
     }
 
@@ -233,15 +234,7 @@ impl Container {
         let host = host::host()?;
         let groups = self.anatomy()?.groups;
         let process = tare_plan::process(&request.process, "process", groups, host)?;
-        let mut process = oom_score::bearable(process, host);
-        if tare_plan::needs_home(&process) {
-            let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
-            if !self.init_is_alive() {
-                // The number may be somebody else's by now.
-                return Err(self.stopped(Errno::SRCH));
-            }
-            process = tare_plan::with_home(process, &rooted::passwd(root));
-        }
+        let process = self.at_home(oom_score::bearable(process, host))?;
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
         let about = ("running", request.preserve_fds);
@@ -259,6 +252,19 @@ impl Container {
 
     fn enter(&self, cgroup: Entrance) -> Result<Entrance, Error> {
         create::entrance(cgroup, lock(&self.record).resctrl.as_ref())
+    }
+
+    /// The process with a `HOME`: its own, or that of its user in the container's /etc/passwd.
+    fn at_home(&self, process: tare_plan::Process) -> Result<tare_plan::Process, Error> {
+        if !tare_plan::needs_home(&process) {
+            return Ok(process);
+        }
+        let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
+        // The number may be somebody else's by now.
+        if !self.init_is_alive() {
+            return Err(self.stopped(Errno::SRCH));
+        }
+        Ok(tare_plan::with_home(process, &rooted::passwd(root)))
     }
 
     /// `about`: what the container's status is meanwhile, and how many descriptors from 3 on the process keeps.
@@ -438,7 +444,7 @@ fn not_executed(anatomy: &Anatomy, errno: Errno) -> Error {
 fn as_hook(process: &tare_plan::Process, hook: &tare_plan::Hook) -> tare_plan::Process {
     tare_plan::Process {
         args: hook.args.clone(),
-        env: hook.env.clone(),
+        env: hook.env.clone().unwrap_or_else(|| process.env.clone()),
         candidates: vec![hook.path.clone()],
         terminal: None,
         ..process.clone()

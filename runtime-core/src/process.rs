@@ -121,8 +121,30 @@ impl std::fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
-            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Signal(signal) => write!(f, "signal: {}", words(*signal)),
         }
+    }
+}
+
+/// A signal in the words of Go, which runc passes on.
+fn words(signal: i32) -> std::borrow::Cow<'static, str> {
+    const WORDS: &[(i32, &str)] = &[
+        (libc::SIGHUP, "hangup"),
+        (libc::SIGINT, "interrupt"),
+        (libc::SIGQUIT, "quit"),
+        (libc::SIGILL, "illegal instruction"),
+        (libc::SIGABRT, "aborted"),
+        (libc::SIGBUS, "bus error"),
+        (libc::SIGFPE, "floating point exception"),
+        (libc::SIGKILL, "killed"),
+        (libc::SIGSEGV, "segmentation fault"),
+        (libc::SIGPIPE, "broken pipe"),
+        (libc::SIGTERM, "terminated"),
+        (libc::SIGSYS, "bad system call"),
+    ];
+    match WORDS.iter().find(|(number, _)| *number == signal) {
+        Some((_, words)) => (*words).into(),
+        None => format!("signal {signal}").into(),
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::ffi::CString;
 use std::io::ErrorKind;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,13 +58,18 @@ impl StoredHook {
     pub(crate) fn new(hook: &Hook) -> Self {
         let text = |string: &CString| string.to_string_lossy().into_owned();
         let texts = |strings: &[CString]| strings.iter().map(text).collect();
-        Self { path: text(&hook.path), args: texts(&hook.args), env: texts(&hook.env), timeout: hook.timeout }
+        Self {
+            path: text(&hook.path),
+            args: texts(&hook.args),
+            env: texts(hook.env.as_deref().unwrap_or_default()),
+            timeout: hook.timeout,
+        }
     }
 
     pub(crate) fn to_hook(&self) -> Hook {
         let text = |string: &String| CString::new(string.as_str()).unwrap_or_default();
         let texts = |strings: &[String]| strings.iter().map(text).collect();
-        Hook { path: text(&self.path), args: texts(&self.args), env: texts(&self.env), timeout: self.timeout }
+        Hook { path: text(&self.path), args: texts(&self.args), env: Some(texts(&self.env)), timeout: self.timeout }
     }
 }
 
@@ -100,12 +107,18 @@ pub(crate) fn since_1970(time: SystemTime) -> (u64, u32) {
     (since.as_secs(), since.subsec_nanos())
 }
 
+/// Writes a file that is its owner's alone: environments hold secrets.
+pub(crate) fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text)
+}
+
 impl Record {
     /// Writes it into `folder`, whole or not at all.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
         let (path, beside) = (folder.join(NAME), folder.join(BESIDE));
         let text = serde_json::to_vec(self).map_err(|error| Error::new(Kind::System, error.to_string()))?;
-        let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path));
+        let written = write_private(&beside, &text).and_then(|()| std::fs::rename(&beside, &path));
         written.map_err(|error| {
             // A half-written file is no record; that it could not be removed either changes nothing.
             drop(std::fs::remove_file(&beside));

@@ -1,6 +1,6 @@
 //! Reading a bundle's `config.json`, or a process by itself. What they mean is `tare_plan`'s business, with one exception:
-//! a capability that no kernel we know has is left out with a warning, as the specification wants, and the types could
-//! not hold it.
+//! what runtimes written in Go read and the types could not hold. A capability that no kernel we know has is left out with
+//! a warning, as the specification wants; a process without a user is root's.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::record::write_private;
 use crate::warnings::warn;
 use crate::{Error, Kind, oci};
 
@@ -43,7 +44,9 @@ pub fn read_spec_file(path: &Path) -> Result<oci::Spec, Error> {
     if text.len() as u64 > LIMIT {
         return Err(invalid(format!("longer than {LIMIT} bytes")));
     }
-    parse(&text, "/process/capabilities").map_err(|error| invalid(error.to_string()))
+    let spec: oci::Spec = parse(&text, "/process").map_err(|error| invalid(error.to_string()))?;
+    spec.process().iter().for_each(warn_of_ambient);
+    Ok(spec)
 }
 
 /// A process of a specification, by itself.
@@ -51,22 +54,48 @@ pub fn read_spec_file(path: &Path) -> Result<oci::Spec, Error> {
 /// # Errors
 /// [`Kind::Invalid`] when these bytes are not one.
 pub fn read_process(text: &[u8]) -> Result<oci::Process, Error> {
-    parse(text, "/capabilities").map_err(|error| Error::new(Kind::Invalid, error.to_string()))
+    let process = parse(text, "").map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+    warn_of_ambient(&process);
+    Ok(process)
 }
 
-/// Reads it once; only what cannot be read like that is looked at for capabilities that nobody knows.
-fn parse<T: DeserializeOwned>(text: &[u8], capabilities: &str) -> Result<T, serde_json::Error> {
+/// Reads it once; only what cannot be read like that is looked at for what may be mended.
+fn parse<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T, serde_json::Error> {
     let error = match serde_json::from_slice(text) {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
     let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(error) };
-    let unknown = leave_out_unknown(value.pointer_mut(capabilities));
-    if unknown.is_empty() {
-        return Err(error);
+    let Some(process) = value.pointer_mut(process).filter(|process| process.is_object()) else { return Err(error) };
+    if process["user"].is_null() {
+        process["user"] = json!({ "uid": 0, "gid": 0 });
     }
-    warn(format_args!("ignoring unknown or unavailable capabilities: {unknown:?}"));
+    rename_flags(process.pointer_mut("/scheduler/flags"));
+    let unknown = leave_out_unknown(process.get_mut("capabilities"));
+    if !unknown.is_empty() {
+        warn(format_args!("ignoring unknown or unavailable capabilities: {unknown:?}"));
+    }
     serde_json::from_value(value)
+}
+
+/// The specification's name for a flag that oci-spec 0.10 spells otherwise.
+fn rename_flags(flags: Option<&mut Value>) {
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        if flag == "SCHED_FLAG_RESET_ON_FORK" {
+            *flag = json!("SCHED_RESET_ON_FORK");
+        }
+    }
+}
+
+/// Ambient capabilities that are not raised: they have to be permitted and inheritable, too.
+fn warn_of_ambient(process: &oci::Process) {
+    let Some(sets) = process.capabilities() else { return };
+    let both = [sets.permitted(), sets.inheritable()];
+    for name in sets.ambient().iter().flatten() {
+        if !both.iter().all(|set| set.as_ref().is_some_and(|set| set.contains(name))) {
+            warn(format_args!("can't raise ambient capability CAP_{name}: operation not permitted"));
+        }
+    }
 }
 
 /// The names that are left out, each once.
@@ -87,7 +116,7 @@ fn leave_out_unknown(sets: Option<&mut Value>) -> BTreeSet<String> {
 pub(crate) fn keep_spec(spec: &oci::Spec, state: &Path) -> Result<(), Error> {
     let path = state.join(NAME);
     let text = serde_json::to_vec(spec).map_err(|error| Error::new(Kind::System, error.to_string()))?;
-    std::fs::write(&path, text).map_err(|error| Error::io(format!("write {}", path.display()), &error))
+    write_private(&path, &text).map_err(|error| Error::io(format!("write {}", path.display()), &error))
 }
 
 /// Takes the kept specification away; there may be none.
@@ -120,5 +149,13 @@ mod tests {
         ] {
             assert!(read_process(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_runtimes_in_go_read_is_read() {
+        let nobody = r#"{"cwd":"/","scheduler":{"policy":"SCHED_BATCH","flags":["SCHED_FLAG_RESET_ON_FORK"]}}"#;
+        let process = read_process(nobody.as_bytes()).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
+        assert_eq!(process.scheduler().clone().unwrap().flags().clone().unwrap().len(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `TARE_UNDER_TEST=runc cargo test -p integration --test oci` proves the tests themselves; without it they judge tare.
 
+mod agreed;
 mod crash;
 mod descriptors;
 mod foreground;

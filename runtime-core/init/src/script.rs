@@ -264,8 +264,9 @@ ops! {
     /// `mount_setattr(2)` on what `tree` is the root of; `propagation` 0 leaves it.
     40 SetAttr { tree: Fd, recursive: u32, set: u64, clear: u64, propagation: u64 }
     /// A new file system, mounted nowhere: `fsopen`, `fsconfig`, `fsmount`. `parameters` are pairs; a flag has an
-    /// empty second half.
-    41 Filesystem { kind: &'a CStr, source: &'a CStr, parameters: Strings<'a>, attributes: u64, into: Slot }
+    /// empty second half. With `like`, its root has the mode of what is there inside `root`, if anything is.
+    41 Filesystem { kind: &'a CStr, source: &'a CStr, parameters: Strings<'a>, attributes: u64, root: Fd, like: &'a CStr,
+        into: Slot }
     /// A clone of the tree at `path` below `dir`, mounted nowhere.
     42 CloneTree { dir: Fd, path: &'a CStr, flags: u32, into: Slot }
     /// Finds `path` inside `root`, following links as the container would; `make` says what is made when it is absent.

@@ -34,12 +34,12 @@ fn one(field: &str, hook: &oci::Hook) -> Result<Hook, Refusal> {
             format!("{} is not an absolute path", hook.path().display()),
         ));
     }
-    let texts = |name: &str, listed: &Option<Vec<String>>| {
+    let texts = |name: &str, listed: &[String]| {
         let field = format!("{field}.{name}");
-        listed.iter().flatten().map(|text| c_string(&field, text.as_str())).collect::<Result<Vec<_>, _>>()
+        listed.iter().map(|text| c_string(&field, text.as_str())).collect::<Result<Vec<_>, _>>()
     };
     let path = c_string(&format!("{field}.path"), hook.path().as_os_str().as_encoded_bytes())?;
-    let mut args = texts("args", hook.args())?;
+    let mut args = texts("args", hook.args().as_deref().unwrap_or_default())?;
     if args.is_empty() {
         args.push(path.clone());
     }
@@ -50,5 +50,6 @@ fn one(field: &str, hook: &oci::Hook) -> Result<Hook, Refusal> {
                 Refusal::new(format!("{field}.timeout"), format!("{seconds} is not greater than zero"))
             })?),
         };
-    Ok(Hook { path, args, env: texts("env", hook.env())?, timeout })
+    let env = hook.env().as_deref().map(|listed| texts("env", listed)).transpose()?;
+    Ok(Hook { path, args, env, timeout })
 }

@@ -273,6 +273,15 @@ pub enum Tree {
     },
 }
 
+impl Tree {
+    /// A tmpfs that says nothing of its mode has that of the folder it covers, as with runc: `/tmp` stays sticky.
+    #[must_use]
+    pub fn takes_mode(&self) -> bool {
+        let Self::New { kind, parameters, .. } = self else { return false };
+        kind.as_c_str() == c"tmpfs" && parameters.iter().all(|(key, _)| key.as_c_str() != c"mode")
+    }
+}
+
 /// `MOUNT_ATTR_*` bits for `mount_setattr(2)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -444,8 +453,9 @@ pub struct Hook {
     pub path: CString,
     /// `argv`; the path alone when the specification has none.
     pub args: Vec<CString>,
-    /// `envp`, only what the hook itself names (CVE-2025-23266).
-    pub env: Vec<CString>,
+    /// `envp`, only what the hook itself names (CVE-2025-23266). A startContainer hook that names nothing has that of the
+    /// container's process, as with runc: it is a program of the image.
+    pub env: Option<Vec<CString>>,
     /// Seconds until it is killed.
     pub timeout: Option<u64>,
 }

@@ -356,8 +356,8 @@ impl Hooks {
 impl Display for Hook {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} args {}", Shown::text(&self.path), list(self.args.iter().map(|text| Shown::text(text))))?;
-        if !self.env.is_empty() {
-            write!(f, " env {}", list(self.env.iter().map(|text| Shown::text(text))))?;
+        if let Some(env) = self.env.as_ref().filter(|env| !env.is_empty()) {
+            write!(f, " env {}", list(env.iter().map(|text| Shown::text(text))))?;
         }
         match self.timeout {
             Some(seconds) => write!(f, " timeout {seconds} s"),

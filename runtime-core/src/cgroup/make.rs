@@ -56,15 +56,15 @@ impl Cgroup {
             let mut pids = Vec::new();
             super::kill::list(&place.directory, &mut pids)?;
             if !pids.is_empty() {
-                let message =
-                    format!("cgroup {}: not empty: {} process(es) in it", place.directory.display(), pids.len());
+                let (directory, count) = (place.directory.display(), pids.len());
+                let message = format!("container's cgroup is not empty: {count} process(es) found in {directory}");
                 return Err(Error::new(Kind::Exists, message));
             }
         }
         match self.state() {
             Ok(State::Thawed) => Ok(()),
             Ok(State::Freezing | State::Frozen) => {
-                Err(Error::new(Kind::State, "the container's cgroup is there already, and frozen"))
+                Err(Error::new(Kind::State, "container's cgroup unexpectedly frozen"))
             }
             Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::NotFound) => Ok(()),
             Err(error) => Err(error),

@@ -98,8 +98,8 @@ pub(crate) fn mount_points<'fd>(plan: &Plan, prepared: &'fd Prepared) -> Script<
             }
             (Tree::New { .. }, _) => {
                 let into = script.slot();
-                let parameters = Strings(b"");
-                script.push(Op::Filesystem { kind: c"tmpfs", source: c"tmpfs", parameters, attributes: 0, into });
+                let (kind, parameters, root) = (c"tmpfs", Strings(b""), Fd::NONE);
+                script.push(Op::Filesystem { kind, source: kind, parameters, attributes: 0, root, like: c"", into });
                 attach(&mut script, Fd::slot(into), path, make::DIRECTORY | plain, root);
             }
             _ => {}

@@ -158,7 +158,11 @@ fn scheduling(script: &mut Script<'_>, process: &Process, memory_policy: Option<
         script.push(Op::MemoryPolicy { mode: *mode, nodes: &words(nodes) });
     }
     if let Some(scheduler) = &process.scheduler {
-        script.what("set the scheduler");
+        const DEADLINE: u32 = 6;
+        // The kernel says EPERM for both, and runc says the first.
+        let why = "process scheduler can't be used together with AllowedCPUs, nor without CAP_SYS_NICE";
+        let hint = if scheduler.policy == DEADLINE { format!(" ({why})") } else { String::new() };
+        script.what(format!("set the scheduler{hint}"));
         script.push(Op::Scheduler { attributes: &sched_attr(scheduler) });
     }
     if let Some(value) = process.io_priority {

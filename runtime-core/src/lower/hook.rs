@@ -43,7 +43,7 @@ pub(crate) fn hook<'fd>(
     script.push(Op::CloseFrom { first: 3, keep: Numbers(&[]) });
     script.about(About::Executing(name));
     let arguments = strings(hook.args.iter().map(|text| &**text));
-    let environment = strings(hook.env.iter().map(|text| &**text));
+    let environment = strings(hook.env.iter().flatten().map(|text| &**text));
     script.push(Op::Exec { arguments: Strings(&arguments), environment: Strings(&environment) });
     script
 }

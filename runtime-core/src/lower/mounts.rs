@@ -22,7 +22,8 @@ const OPEN_DIRECTORY: u64 = (libc::O_PATH | libc::O_DIRECTORY).unsigned_abs() as
 /// A procfs of this pid and network namespace that is mounted nowhere.
 pub(super) fn private_procfs(into: Slot) -> Op<'static> {
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    Op::Filesystem { kind: c"proc", source: c"proc", parameters: Strings(b""), attributes, into }
+    let (kind, parameters) = (c"proc", Strings(b""));
+    Op::Filesystem { kind, source: kind, parameters, attributes, root: Fd::NONE, like: c"", into }
 }
 
 /// Trees that the child has cloned or been given and keeps until they are attached, by the source's address in `Prepared`.
@@ -128,7 +129,7 @@ pub(super) fn attach_rootfs(script: &mut Script<'_>, plan: &Plan, root: Fd) {
 /// Mounts, then devices and links inside them.
 pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees, root: Fd) {
     for (mount, source) in plan.mounts.iter().zip(&prepared.sources) {
-        script.what(format!("mount {} on {}{}", source_text(mount), text(&mount.target), floor_text(mount)));
+        script.what(format!("mount {} on {}{}", source_text(mount), text(&mount.target), hint(mount)));
         let keep = plan.rootfs.propagation.filter(|kind| *kind == Propagation::Shared);
         let bind = source.as_ref().map(|source| (trees.take(script, source, keep), source.make));
         one(script, mount, bind, root);
@@ -167,7 +168,8 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
             let flat = flatten(parameters);
             let into = script.slot();
             let parameters = Strings(&flat);
-            script.push(Op::Filesystem { kind, source, parameters, attributes: now.set, into });
+            let like = if mount.tree.takes_mode() { path } else { c"" };
+            script.push(Op::Filesystem { kind, source, parameters, attributes: now.set, root, like, into });
             if *copy_up {
                 let from = script.slot();
                 script.push(Op::Target { root, path, make: make::DIRECTORY | plain, into: from });
@@ -191,8 +193,11 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
 /// One value of fsconfig(2) holds so many bytes.
 const LONGEST: usize = 255;
 
-/// What an older kernel answers to `lowerdir+` is EINVAL alone.
-fn floor_text(mount: &Mount) -> &'static str {
+/// What the kernel's answer alone would not say: ELOOP for a link of the image, EINVAL for `lowerdir+` where it is unknown.
+fn hint(mount: &Mount) -> &'static str {
+    if mount.plain_target {
+        return ", which must be mounted on ordinary directory";
+    }
     let long = |(key, value): &(CString, Option<CString>)| {
         key.as_bytes() == b"lowerdir" && value.as_deref().is_some_and(|value| value.count_bytes() > LONGEST)
     };
@@ -289,7 +294,8 @@ pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pr
     let directory = script.slot();
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let (kind, parameters) = (c"tmpfs", Strings(b"nr_inodes\x002\x00"));
-    script.push(Op::Filesystem { kind, source: kind, parameters, attributes, into: directory });
+    let into = directory;
+    script.push(Op::Filesystem { kind, source: kind, parameters, attributes, root: Fd::NONE, like: c"", into });
     let file = trees.take(script, &prepared.null, Some(Propagation::Private));
     for path in &plan.masked {
         script.what(format!("mask {}", text(path)));

@@ -121,7 +121,8 @@ fn filesystem(script: &mut Script<'_>, words: &Words, options: &Options) -> Resu
         script.what("set overlay options one by one (lowerdir+ needs Linux 6.8)");
         let parameters = one_by_one(&options.parameters).ok_or_else(nul)?;
         let (kind, source, attributes) = (&*words.kind, &*words.source, options.attributes());
-        script.push(Op::Filesystem { kind, source, parameters: Strings(&parameters), attributes, into });
+        let (parameters, root, like) = (Strings(&parameters), Fd::NONE, c"");
+        script.push(Op::Filesystem { kind, source, parameters, attributes, root, like, into });
     }
     Ok(Fd::slot(into))
 }

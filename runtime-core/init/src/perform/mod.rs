@@ -209,8 +209,10 @@ impl<'a> Interpreter<'a> {
                 let at = mounts::target(self.fd(root), path, 0).at(1)?;
                 Ok(sys::mount_setattr(at, mounts::reach(recursive), set, clear, propagation).and(sys::close(at))?)
             }
-            Op::Filesystem { kind, source, parameters, attributes, into } => {
-                let tree = mounts::filesystem(kind, source, parameters, attributes)?;
+            Op::Filesystem { kind, source, parameters, attributes, root, like, into } => {
+                let root = self.fd(root);
+                let tree =
+                    mounts::filesystem((kind, source, parameters), attributes, |fs| mounts::as_mode(fs, root, like))?;
                 self.keep(into, tree)
             }
             Op::CloneTree { dir, path, flags, into } => {

@@ -32,9 +32,55 @@ pub(super) fn target(root: i32, path: &CStr, wanted: u32) -> Answer<i32> {
     Ok(found)
 }
 
-/// Walks down the path: what exists is followed as the container would, the rest is made.
+/// Walks down the path: what exists is followed as the container would, the rest is made. A link that leads nowhere is
+/// followed, too: what it names is made.
 fn make_path(root: i32, path: &CStr, wanted: u32, resolve: u64) -> Answer<i32> {
-    let bytes = path.to_bytes();
+    const LINKS: usize = 40;
+    let mut buffer = [0; LONGEST];
+    let mut length = path.to_bytes().len();
+    buffer.get_mut(..length).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(path.to_bytes());
+    for _ in 0..LINKS {
+        let bytes = buffer.get(..length).ok_or(Errno::ENAMETOOLONG)?;
+        match walk(root, bytes, wanted, resolve)? {
+            Step::Found(fd) => return Ok(fd),
+            Step::Link { above, start, end } => {
+                length = follow(above, &mut buffer, length, (start, end))?;
+                sys::close(above)?;
+            }
+        }
+    }
+    Err(Errno::ELOOP)
+}
+
+/// The longest path.
+const LONGEST: usize = 4096;
+
+/// Where a walk ends, or its component does: there, or at a link that leads nowhere.
+enum Step {
+    Found(i32),
+    Link { above: i32, start: usize, end: usize },
+}
+
+/// Puts what the link in `above` says in its place in the path, and answers how long that is now.
+fn follow(above: i32, path: &mut [u8; LONGEST], length: usize, (start, end): (usize, usize)) -> Answer<usize> {
+    let mut name = [0; 256];
+    let name = c_string(&mut name, path.get(start..end))?;
+    let mut said = [0; LONGEST];
+    let count = sys::readlinkat(above, name, &mut said)?;
+    let said = said.get(..count).ok_or(Errno::ENAMETOOLONG)?;
+    // A relative one begins where the link is.
+    let from = if said.first() == Some(&b'/') { 0 } else { start };
+    let after = from + said.len();
+    let whole = after + length.saturating_sub(end);
+    if whole > LONGEST {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    path.copy_within(end..length, after);
+    path.get_mut(from..after).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(said);
+    Ok(whole)
+}
+
+fn walk(root: i32, bytes: &[u8], wanted: u32, resolve: u64) -> Answer<Step> {
     let mut above = sys::openat2(root, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, resolve)?;
     let mut start = 0;
     while start < bytes.len() {
@@ -43,23 +89,27 @@ fn make_path(root: i32, path: &CStr, wanted: u32, resolve: u64) -> Answer<i32> {
         if length > 0 {
             let last = bytes.iter().skip(end).all(|byte| *byte == b'/');
             let kind = if last { wanted & make::KIND } else { make::DIRECTORY };
-            let found = step_down(root, above, (bytes, start, end), kind, resolve)?;
-            sys::close(above)?;
-            above = found;
+            match step_down(root, above, (bytes, start, end), kind, resolve)? {
+                Step::Found(found) => {
+                    sys::close(above)?;
+                    above = found;
+                }
+                link @ Step::Link { .. } => return Ok(link),
+            }
         }
         start = end + 1;
     }
-    Ok(above)
+    Ok(Step::Found(above))
 }
 
 /// One component: found from the root if it is there (it may be a link), made below `above` if it is not.
-fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, resolve: u64) -> Answer<i32> {
+fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, resolve: u64) -> Answer<Step> {
     let (bytes, start, end) = part;
-    let mut so_far = [0; 4096];
+    let mut so_far = [0; LONGEST + 1];
     let so_far = c_string(&mut so_far, bytes.get(..end))?;
     match sys::openat2(root, so_far, flag::O_PATH, 0, resolve) {
         Err(Errno::ENOENT) => {}
-        other => return other,
+        other => return other.map(Step::Found),
     }
     let mut name = [0; 256];
     let name = c_string(&mut name, bytes.get(start..end))?;
@@ -70,10 +120,16 @@ fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, reso
         sys::mkdirat(above, name, 0o755)
     };
     match made {
-        // Someone else made it in the meantime, or it is a dangling link: the lookup below, which follows none, tells.
-        Ok(()) | Err(Errno::EEXIST) => sys::openat2(above, name, flag::O_PATH | flag::O_NOFOLLOW, 0, STEP),
-        Err(errno) => Err(errno),
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
     }
+    // Someone else may have made it in the meantime, or it is a link that leads nowhere: this lookup follows none.
+    let found = sys::openat2(above, name, flag::O_PATH | flag::O_NOFOLLOW, 0, STEP)?;
+    if sys::fstat(found)?.mode & flag::S_IFMT != flag::S_IFLNK {
+        return Ok(Step::Found(found));
+    }
+    sys::close(found)?;
+    Ok(Step::Link { above, start, end })
 }
 
 /// `bytes` as a C string in `buffer`.
@@ -84,16 +140,40 @@ pub(super) fn c_string<'a>(buffer: &'a mut [u8], bytes: Option<&[u8]>) -> Answer
 }
 
 /// A new file system, mounted nowhere. Steps: 1 its kind, 2 a parameter, 3 making it, 4 its mount.
-pub(super) fn filesystem(kind: &CStr, source: &CStr, parameters: Strings<'_>, attributes: u64) -> Result<i32, Failure> {
+pub(super) fn filesystem(
+    (kind, source, parameters): (&CStr, &CStr, Strings<'_>),
+    attributes: u64,
+    more: impl FnOnce(i32) -> Answer<()>,
+) -> Result<i32, Failure> {
     let fs = sys::fsopen(kind).at(1)?;
     if !source.is_empty() {
         sys::fsconfig_string(fs, c"source", source).at(2)?;
     }
     configure(fs, parameters).at(2)?;
+    more(fs).at(2)?;
     sys::fsconfig_create(fs).at(3)?;
     let tree = sys::fsmount(fs, attributes).at(4)?;
     sys::close(fs)?;
     Ok(tree)
+}
+
+/// The parameter `mode`, as what is at `path` inside `root` has it. What is not there yet has none.
+pub(super) fn as_mode(fs: i32, root: i32, path: &CStr) -> Answer<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let found = match target(root, path, make::NOTHING) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let mode = sys::fstat(found)?.mode;
+    sys::close(found)?;
+    // Four octal digits.
+    let mut text = *b"0000\0";
+    for (place, digit) in (0..4).rev().zip(&mut text) {
+        *digit += u8::try_from(mode >> (3 * place) & 7).unwrap_or(0);
+    }
+    sys::fsconfig_string(fs, c"mode", CStr::from_bytes_until_nul(&text).map_err(|_| Errno::EINVAL)?)
 }
 
 fn configure(fs: i32, parameters: Strings<'_>) -> Answer<()> {
@@ -176,7 +256,8 @@ pub(super) fn hide(path: &CStr) -> Done {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
         Err(Errno::EINVAL | Errno::EPERM) => {
             let found = sys::openat2(Fd::CWD.0, path, flag::O_PATH | flag::O_NOFOLLOW, 0, 0).at(1)?;
-            let cover = filesystem(c"tmpfs", c"tmpfs", Strings(b"nr_inodes\x002\x00"), MOUNT_ATTR_RDONLY)?;
+            let cover =
+                filesystem((c"tmpfs", c"tmpfs", Strings(b"nr_inodes\x002\x00")), MOUNT_ATTR_RDONLY, |_| Ok(()))?;
             sys::move_mount(cover, found).at(2)?;
             sys::close(cover)?;
             Ok(sys::close(found)?)

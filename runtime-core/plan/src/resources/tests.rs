@@ -211,7 +211,7 @@ fn unified_names_files_of_version_2_and_comes_last() {
     refused(
         r#"{"unified": {"memory.high": "1"}}"#,
         &v1(),
-        "linux.resources.unified[memory.high]: needs cgroup v2 alone, and this host uses version 1",
+        "linux.resources.unified[memory.high]: invalid configuration: needs cgroup v2 alone, and this host uses version 1",
     );
     for key in ["../memory.high", "..", "a/b.c", "memory", ""] {
         let json = format!(r#"{{"unified": {{"{key}": "1"}}}}"#);

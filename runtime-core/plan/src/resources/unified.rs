@@ -17,7 +17,10 @@ pub(super) fn limits(unified: Option<&HashMap<String, String>>, list: &mut List<
     for (file, value) in files {
         let field = format!("linux.resources.unified[{file}]");
         if !list.unified() {
-            return Err(Refusal::new(field, "needs cgroup v2 alone, and this host uses version 1"));
+            return Err(Refusal::new(
+                field,
+                "invalid configuration: needs cgroup v2 alone, and this host uses version 1",
+            ));
         }
         // SECURITY: the key becomes a file name below the container's directory, and must stay one.
         let plain = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));

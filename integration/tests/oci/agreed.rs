@@ -1,0 +1,188 @@
+//! What runc does, its own suite checks, and clients have come to rely on. Each test passes against runc 1.3, too, unless
+//! it says why not.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use anyhow::Result;
+use integration::oci::{Host, Said};
+use integration::{Product, machine, spec};
+use serde_json::{Value, json};
+
+/// Runs a container in the foreground.
+fn run(host: &Host, id: &str, args: &[&str], edit: impl FnOnce(&mut Value)) -> Result<Said> {
+    let bundle = host.bundle(id, |config| {
+        spec::args(config, args);
+        edit(config);
+    })?;
+    host.say(&["run", "--bundle", &bundle.to_string_lossy(), id])
+}
+
+fn tmpfs(target: &str) -> Value {
+    json!({ "destination": target, "type": "tmpfs", "source": "tmpfs" })
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_the_folder_it_covers() -> Result<()> {
+    let host = Host::new()?;
+    let folder = host.rootfs().join("covered");
+    fs::create_dir(&folder)?;
+    for mode in [0o710, 0o7777, 0o000] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode))?;
+        let shown = run(&host, "mode", &["stat", "-c", "%a", "/covered"], |c| spec::mount(c, tmpfs("/covered")))?;
+        assert_eq!(shown.done().trim(), format!("{mode:o}"));
+    }
+    let fresh = run(&host, "mode", &["stat", "-c", "%a", "/fresh"], |config| spec::mount(config, tmpfs("/fresh")))?;
+    assert_eq!(fresh.done().trim(), "1777", "what is not there yet has no mode");
+    let mut own = tmpfs("/covered");
+    own["options"] = json!(["mode=1500"]);
+    let own = run(&host, "mode", &["stat", "-c", "%a", "/covered"], |config| spec::mount(config, own))?;
+    assert_eq!(own.done().trim(), "1500");
+    Ok(())
+}
+
+#[test]
+fn a_mount_point_behind_links_that_lead_nowhere_is_made_inside() -> Result<()> {
+    let host = Host::new()?;
+    let file = host.folder().join("hosts");
+    fs::write(&file, "mounted\n")?;
+    fs::create_dir_all(host.rootfs().join("etc"))?;
+    symlink("/tmp/foo/bar", host.rootfs().join("jump"))?;
+    symlink("/jump/baz/hosts", host.rootfs().join("etc/hosts"))?;
+    symlink("../../../../elsewhere", host.rootfs().join("etc/up"))?;
+    symlink("/round", host.rootfs().join("round"))?;
+    let mount = |target: &str| json!({ "destination": target, "type": "bind", "source": file, "options": ["bind"] });
+    for (target, real) in [("/etc/hosts", "/tmp/foo/bar/baz/hosts"), ("/etc/up/file", "/elsewhere/file")] {
+        let shown = run(&host, "links", &["cat", real], |config| spec::mount(config, mount(target)))?;
+        assert_eq!(shown.done(), "mounted\n", "{target}");
+    }
+    let round = run(&host, "links", &["true"], |config| spec::mount(config, mount("/round")))?;
+    assert_ne!(round.code, Some(0), "a link to itself leads nowhere at all");
+    Ok(())
+}
+
+#[test]
+fn a_start_container_hook_without_an_environment_has_that_of_the_process() -> Result<()> {
+    let host = Host::new()?;
+    let hook = |script: &str, environment: Option<Value>| {
+        let mut hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+        if let Some(environment) = environment {
+            hook["env"] = environment;
+        }
+        json!({ "startContainer": [hook] })
+    };
+    let rows =
+        [("test \"$ONE\" = two && test -n \"$HOME\"", None), ("test \"$ONE\" = three", Some(json!(["ONE=three"])))];
+    for (script, environment) in rows {
+        let said = run(&host, "environment", &["true"], |config| {
+            config["process"]["env"] = json!([spec::PATH, "ONE=two"]);
+            config["hooks"] = hook(script, environment);
+        })?;
+        assert_eq!(said.code, Some(0), "{script}: {said:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hook_that_a_filter_kills_is_told_by_the_signals_words() -> Result<()> {
+    let host = Host::new()?;
+    let said = run(&host, "filter", &["true"], |config| {
+        config["hooks"] = json!({ "startContainer": [{ "path": "/bin/mkdir", "args": ["mkdir", "/tmp/x"] }] });
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS" }],
+        });
+    })?;
+    assert_ne!(said.code, Some(0));
+    assert!(said.err.contains("error running startContainer hook #0: signal: bad system call"), "{}", said.err);
+    Ok(())
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_told_in_one_line_of_its_own() -> Result<()> {
+    let host = Host::new()?;
+    let script = host.rootfs().join("bin/script");
+    fs::write(&script, "#!/no/such/interpreter\n")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let said = run(&host, "refused", &["/bin/script"], |_| {})?;
+    assert_ne!(said.code, Some(0));
+    assert_eq!(said.err, "exec /bin/script: no such file or directory\n");
+    Ok(())
+}
+
+#[test]
+fn kill_with_signal_0_asks_whether_it_runs() -> Result<()> {
+    let host = Host::new()?;
+    host.start("alive", |_| {})?;
+    host.say(&["kill", "alive", "0"])?.done();
+    host.say(&["kill", "alive", "KILL"])?.done();
+    let pid = host.pid("alive").unwrap_or(0);
+    while pid != 0 && machine::alive(pid) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let said = host.say(&["kill", "alive", "0"])?;
+    assert!(said.code == Some(1) && said.err.contains("container not running"), "{said:?}");
+    host.say(&["kill", "--all", "alive", "0"])?.done();
+    host.say(&["delete", "alive"])?.done();
+    Ok(())
+}
+
+#[test]
+fn a_used_or_frozen_cgroup_is_refused_in_runcs_words() -> Result<()> {
+    if machine::unified() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    host.start("first", |_| {})?;
+    let path = format!("/{}/first", host.name());
+    let bundle = host.bundle("second", |config| config["linux"]["cgroupsPath"] = json!(path))?;
+    let said = host.create("second", &bundle)?;
+    assert!(said.err.contains("container's cgroup is not empty"), "{said:?}");
+    host.say(&["delete", "--force", "first"])?.done();
+    let frozen = std::path::Path::new("/sys/fs/cgroup/freezer").join(path.trim_start_matches('/'));
+    fs::create_dir_all(&frozen)?;
+    fs::write(frozen.join("freezer.state"), "FROZEN")?;
+    let said = host.create("second", &bundle)?;
+    fs::write(frozen.join("freezer.state"), "THAWED")?;
+    assert!(said.err.contains("container's cgroup unexpectedly frozen"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn swap_is_limited_without_naming_memory_again() -> Result<()> {
+    let host = Host::new()?;
+    if machine::unified() || machine::cgroup_file("/", "memory", "memory.memsw.limit_in_bytes").is_none() {
+        return Ok(());
+    }
+    host.start("swap", |config| config["linux"]["resources"]["memory"] = json!({ "limit": 33_554_432 }))?;
+    host.say(&["update", "swap", "--memory-swap", "64M"])?.done();
+    let limit = machine::cgroup_file(&format!("/{}/swap", host.name()), "memory", "memory.memsw.limit_in_bytes");
+    assert_eq!(limit.as_deref(), Some("67108864"));
+    Ok(())
+}
+
+#[test]
+fn a_process_file_without_a_user_is_roots() -> Result<()> {
+    let host = Host::new()?;
+    host.start("user", |_| {})?;
+    let process = host.folder().join("process.json");
+    let text = json!({ "args": ["id", "-u"], "cwd": "/", "env": [spec::PATH] });
+    fs::write(&process, text.to_string())?;
+    assert_eq!(host.say(&["exec", "--process", &process.to_string_lossy(), "user"])?.done(), "0\n");
+    Ok(())
+}
+
+#[test]
+fn an_ambient_capability_that_cannot_be_raised_is_warned_of() -> Result<()> {
+    let host = Host::new()?;
+    let said = run(&host, "ambient", &["true"], |config| {
+        config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+        config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    })?;
+    assert_eq!(said.code, Some(0));
+    // crun takes it in silence.
+    if Product::under_test() != Product::Crun {
+        assert!(said.err.contains("can't raise ambient capability CAP_CHOWN: "), "{said:?}");
+    }
+    Ok(())
+}
