@@ -1,6 +1,5 @@
 //! A connection to containerd in one namespace, and the making of containers. Tasks are in [`crate::task`].
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,7 +69,7 @@ impl Client {
     /// # Errors
     /// When containerd refuses the snapshot or the record.
     pub async fn container(&self, id: &str, edit: impl FnOnce(&mut Value)) -> Result<Container> {
-        self.snapshot(id).await?;
+        self.snapshot(id, &[]).await?;
         self.record(id, SNAPSHOTTER, &self.daemon.home().join("runtime"), edit).await
     }
 
@@ -91,13 +90,28 @@ impl Client {
     /// # Errors
     /// As [`Client::container`].
     pub async fn container_rooted(&self, id: &str, state: &Path, edit: impl FnOnce(&mut Value)) -> Result<Container> {
-        self.snapshot(id).await?;
+        self.snapshot(id, &[]).await?;
         self.record(id, SNAPSHOTTER, state, edit).await
     }
 
-    async fn snapshot(&self, key: &str) -> Result<()> {
+    /// As [`Client::container`], of a snapshot with these labels: the snapshotter may go by them.
+    ///
+    /// # Errors
+    /// As [`Client::container`].
+    pub async fn container_labelled(
+        &self,
+        id: &str,
+        labels: &[(&str, &str)],
+        edit: impl FnOnce(&mut Value),
+    ) -> Result<Container> {
+        self.snapshot(id, labels).await?;
+        self.record(id, SNAPSHOTTER, &self.daemon.home().join("runtime"), edit).await
+    }
+
+    async fn snapshot(&self, key: &str, labels: &[(&str, &str)]) -> Result<()> {
         // A root of its own keeps the collector from taking it before the container's record refers to it.
-        let labels = HashMap::from([("containerd.io/gc.root".to_owned(), "2026-01-01T00:00:00Z".to_owned())]);
+        let labels = labels.iter().chain(&[("containerd.io/gc.root", "2026-01-01T00:00:00Z")]);
+        let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let request = snapshot::PrepareSnapshotRequest {
             snapshotter: SNAPSHOTTER.to_owned(),
             key: key.to_owned(),

@@ -108,13 +108,20 @@ fn ridmap_reaches_the_mounts_below_and_idmap_does_not() {
 
 #[test]
 fn an_idmapped_mount_of_a_file_system_that_cannot_is_refused_and_leaves_nothing() {
-    let bundle = Bundle::new("idmap-proc");
-    let mut config = config("true");
-    push(&mut config["mounts"], with_maps(bind(Path::new("/proc/sys"), &["bind"]), 0, 1000));
-    let error = bundle.create(&config, silent()).unwrap_err();
-    assert!(error.to_string().contains("mount /proc/sys on /mnt: "), "{error}");
-    assert_eq!(error.errno(), Some(rustix::io::Errno::INVAL));
-    assert!(!bundle.0.join("state.json").exists());
+    for (user_namespace, text) in
+        [(false, "mount /proc/sys on /mnt: invalid argument"), (true, "map the ids of the tree at /proc/sys: ")]
+    {
+        let bundle = Bundle::new("idmap-proc");
+        let mut config = config("true");
+        push(&mut config["mounts"], with_maps(bind(Path::new("/proc/sys"), &["bind"]), 0, 1000));
+        if user_namespace {
+            with_user_namespace(&mut config);
+        }
+        let error = bundle.create(&config, silent()).unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(error.errno(), Some(rustix::io::Errno::INVAL));
+        assert!(!bundle.0.join("state.json").exists());
+    }
 }
 
 /// A target that a link of the image leads out of the root: the mount stays inside, mapped or not.
@@ -265,4 +272,72 @@ fn where_no_memory_may_be_executed_the_stub_is_a_file_that_nobody_can_write() {
     container.start().unwrap();
     assert_eq!(wait(&init), ExitStatus::Code(3));
     container.delete().unwrap();
+}
+
+#[test]
+fn the_root_has_the_propagation_that_is_asked_for() {
+    if !bundle::alone_with_shared_mounts("the_root_has_the_propagation_that_is_asked_for") {
+        return;
+    }
+    for (asked, expected) in [
+        (None, "master:"),
+        (Some("slave"), "master:"),
+        (Some("rslave"), "master:"),
+        (Some("private"), ""),
+        (Some("rprivate"), ""),
+        (Some("shared"), "shared:"),
+        (Some("rshared"), "shared:"),
+        (Some("unbindable"), "unbindable"),
+        (Some("runbindable"), "unbindable"),
+    ] {
+        let bundle = Bundle::new("propagation");
+        let mut config =
+            config("busybox grep ' / / ' /proc/self/mountinfo || busybox grep '/rootfs / ' /proc/self/mountinfo");
+        config["linux"]["rootfsPropagation"] = json!(asked);
+        let (status, output) = bundle.run(&config);
+        let tags: Vec<&str> = output.split(' ').skip(6).take_while(|word| *word != "-").collect();
+        // A shared root is a peer of its own copies, and still the host's slave: nothing gets out.
+        let fits = tags.iter().any(|tag| tag.starts_with(expected)) || tags.is_empty() && expected.is_empty();
+        assert!(status == ExitStatus::Code(0) && fits, "{asked:?}: {output}");
+    }
+}
+
+#[test]
+fn a_rootfs_on_a_read_only_file_system_needs_its_mount_points() {
+    if !bundle::alone_with_shared_mounts("a_rootfs_on_a_read_only_file_system_needs_its_mount_points") {
+        return;
+    }
+    let bundle = Bundle::new("read-only");
+    let rootfs = bundle.0.join("rootfs");
+    for folder in ["proc", "dev", "mnt"] {
+        std::fs::create_dir_all(rootfs.join(folder)).unwrap();
+    }
+    bundle::mount(&["--bind", rootfs.to_str().unwrap()], &rootfs);
+    bundle::mount(&["-o", "remount,bind,ro"], &rootfs);
+    let mut config = config("echo ran; busybox cat /mnt/file");
+    let volume = volume(&bundle, 7);
+    push(&mut config["mounts"], bind(&volume, &["bind"]));
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), "ran\ntext".into()));
+    config["mounts"].as_array_mut().unwrap().last_mut().unwrap()["destination"] = json!("/absent");
+    let error = bundle.create(&config, silent()).unwrap_err();
+    assert_eq!(error.errno(), Some(rustix::io::Errno::ROFS), "{error}");
+    assert!(error.to_string().contains("on /absent: "), "{error}");
+    bundle::mount_away(&rootfs);
+}
+
+/// What lxcfs provides; anything else below /proc is refused (CVE-2019-16884), as the planner's tests show.
+#[test]
+fn the_files_of_lxcfs_may_be_mounted_on_those_of_proc() {
+    let names = "cpuinfo diskstats meminfo stat swaps uptime loadavg sys/kernel/ns_last_pid";
+    let bundle = Bundle::new("lxcfs");
+    let volume = volume(&bundle, 7);
+    // Not net/dev, which may be mounted on as well: each lookup below /proc/net makes the kernel forget such a mount.
+    let mut config = config(&format!("cd /proc; for name in {names}; do read line < $name; echo $line; done"));
+    for name in names.split(' ') {
+        let target = format!("proc/{name}");
+        let file = json!({ "destination": target, "type": "bind", "source": volume.join("file"), "options": ["bind"] });
+        push(&mut config["mounts"], file);
+    }
+    let expected = "text\n".repeat(names.split(' ').count());
+    assert_eq!(bundle.run(&config), (ExitStatus::Code(0), expected));
 }

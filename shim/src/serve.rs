@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
+use crate::bootstrap::leave;
 use crate::events::Events;
 use crate::flags::Verbosity;
 use crate::service::Service;
@@ -80,7 +81,7 @@ async fn served(serve: Serve, ready: impl FnOnce()) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(says("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(says("SIGINT"))?;
     let events = Events::to(&serve.events, &serve.namespace);
-    let service = Service::new(events.clone(), &serve.namespace);
+    let service = Service::new(events.clone(), &serve.namespace, &serve.socket);
     let clients = Clients::default();
     let listener = tokio::net::UnixListener::from_std(serve.listener).map_err(says("listen"))?;
     let door = Door { listener, clients: clients.clone(), reserve: reserve(), pause: None };
@@ -104,9 +105,9 @@ async fn served(serve: Serve, ready: impl FnOnce()) -> Result<(), String> {
         }
         log::info!("signal ignored: there are tasks");
     }
-    // Whoever starts a shim from here on makes a new one.
-    if let Err(error) = std::fs::remove_file(&serve.socket) {
-        log::warn!("remove {}: {error}", serve.socket.display());
+    // Who was asked to end has left already, and another shim may be there by now.
+    if !*ending.borrow() {
+        leave(&serve.socket);
     }
     events.drained(FAREWELL).await;
     reaper.abort();

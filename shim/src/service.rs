@@ -2,7 +2,7 @@
 //! `containerd.task.v3.Task`, whose messages are the same.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use protos::ttrpc::r#async::TtrpcContext;
 use runtime_core::{CgroupDriver, Container, Create, Error, Kind, RootfsMount, oci};
 use tokio::sync::watch;
 
+use crate::bootstrap::leave;
 use crate::decode;
 use crate::encode;
 use crate::events::Events;
@@ -38,6 +39,8 @@ pub(crate) struct Service {
     ending: Arc<watch::Sender<bool>>,
     events: Events,
     namespace: String,
+    /// Where clients find this shim.
+    socket: Arc<Path>,
 }
 
 /// What an id stands for.
@@ -52,13 +55,14 @@ enum Slot {
 impl Service {
     /// A service without tasks.
     #[must_use]
-    pub(crate) fn new(events: Events, namespace: &str) -> Self {
+    pub(crate) fn new(events: Events, namespace: &str, socket: &Path) -> Self {
         Self {
             tasks: Arc::default(),
             count: Arc::new(watch::Sender::new(0)),
             ending: Arc::new(watch::Sender::new(false)),
             events,
             namespace: namespace.into(),
+            socket: socket.into(),
         }
     }
 
@@ -400,6 +404,8 @@ impl shim_async::Task for Service {
     async fn shutdown(&self, _: &TtrpcContext, _: api::ShutdownRequest) -> ttrpc::Result<api::Empty> {
         // `now` is ignored, as ever: containers are not ended by an impatient client of the shim.
         if self.tasks().is_empty() {
+            // Before the answer: whoever has it may start a shim of this name at once, and must not find this one.
+            leave(&self.socket);
             self.ending.send_replace(true);
         }
         Ok(api::Empty::new())

@@ -303,3 +303,16 @@ async fn f6_state_answers_while_another_create_is_slow() -> Result<()> {
     first.destroy().await?;
     Ok(())
 }
+
+/// The shim that was asked to end must not be found by the start of the next.
+#[tokio::test]
+async fn an_id_may_be_used_again_the_moment_it_is_free() -> Result<()> {
+    let client = shared()?.client().await?;
+    let container = client.container("again", |config| spec::args(config, &["true"])).await?;
+    for _ in 0..20 {
+        let task = container.start(&Stdio::null()).await?;
+        task.wait().await?;
+        task.delete().await?;
+    }
+    container.remove().await
+}

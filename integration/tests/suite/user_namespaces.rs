@@ -23,11 +23,13 @@ fn with_user_namespace(config: &mut Value) {
 }
 
 /// A container on a snapshot that is mounted as CRI has it done for `hostUsers: false`: the layers mapped, and what is
-/// written in a folder of the container's root.
+/// written in a folder of the container's root. Snapshotters since 1.7 do so by themselves when their labels say it.
 async fn mapped(client: &Client, id: &str, edit: impl FnOnce(&mut Value)) -> Result<(Container, PathBuf)> {
     fs::set_permissions(client.daemon.home(), Permissions::from_mode(0o755))?;
+    let map = format!("0:{ROOT}:65536");
+    let labels = [("containerd.io/snapshot/uidmapping", &*map), ("containerd.io/snapshot/gidmapping", &*map)];
     let mut container = client
-        .container(id, |config| {
+        .container_labelled(id, &labels, |config| {
             with_user_namespace(config);
             edit(config);
         })
@@ -35,8 +37,11 @@ async fn mapped(client: &Client, id: &str, edit: impl FnOnce(&mut Value)) -> Res
     let mounts = client.mounts(id).await?;
     let options = mounts.first().context("a snapshot has a mount")?.options.clone();
     let upper = options.iter().find_map(|option| option.strip_prefix("upperdir=")).context("an upperdir")?;
-    chown(upper, Some(ROOT), Some(ROOT))?;
-    container.rootfs_options = ["uidmap", "gidmap"].map(|name| format!("{name}=0:{ROOT}:65536")).to_vec();
+    if !options.iter().any(|option| option.starts_with("uidmap=")) {
+        println!("this containerd does not remap ids: {options:?}");
+        chown(upper, Some(ROOT), Some(ROOT))?;
+        container.rootfs_options = ["uidmap", "gidmap"].map(|name| format!("{name}={map}")).to_vec();
+    }
     Ok((container, PathBuf::from(upper)))
 }
 

@@ -74,6 +74,9 @@ pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, containe
         }
     };
     let Some((users, reach)) = &source.id_map else { return tree };
+    if let Origin::Named(path, _) = &source.origin {
+        script.what(format!("map the ids of the tree at {}", path.to_string_lossy()));
+    }
     let users = match users {
         Users::Own(users) => Some(users.as_fd()),
         Users::Container => container,

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 pub(crate) use daemon::foreground;
-pub(crate) use socket::remove_stale;
+pub(crate) use socket::{leave, remove_stale};
 
 use crate::flags::Flags;
 use crate::options;

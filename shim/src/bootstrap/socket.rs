@@ -59,10 +59,22 @@ pub(crate) fn claim(path: &Path) -> io::Result<Claim> {
     flock(&turn, FlockOperation::LockExclusive)?;
     match listener(path) {
         Err(Errno::ADDRINUSE) if UnixStream::connect(path).is_ok() => return Ok(Claim::Theirs),
-        Err(Errno::ADDRINUSE) => std::fs::remove_file(path)?,
+        Err(Errno::ADDRINUSE) => gone(std::fs::remove_file(path))?,
         bound => return Ok(ours(bound?, path)),
     }
     Ok(ours(listener(path)?, path))
+}
+
+/// The last shim may have removed it in the meantime.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Removes this shim's own socket: whoever starts a shim of its name from here on makes a new one.
+pub(crate) fn leave(path: &Path) {
+    if let Err(error) = gone(std::fs::remove_file(path)) {
+        log::warn!("remove {}: {error}", path.display());
+    }
 }
 
 /// Removes the socket at `path` if nobody listens there any more.

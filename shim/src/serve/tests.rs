@@ -17,7 +17,7 @@ fn with_server<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
     runtime().unwrap().block_on(async {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let door = Door { listener, clients: Clients::default(), reserve: reserve(), pause: None };
-        let service = Service::new(Events::to("", "ns"), "ns");
+        let service = Service::new(Events::to("", "ns"), "ns", &path);
         let mut server = Server::new().add_listener(Listener::new(door)).register_service(both(&service));
         server.start().await.unwrap();
         test(path).await;
