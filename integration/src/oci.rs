@@ -172,7 +172,9 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(2);
         loop {
             let mut found = leftovers::of(self.folder(), None);
-            let states = leftovers::subfolders(&self.state());
+            let mut states = leftovers::subfolders(&self.state());
+            // crun keeps a hidden folder of its own; no container is named so.
+            states.retain(|state| !state.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
             found.0.extend(states.iter().map(|folder| format!("state {}", folder.display())));
             if found.is_empty() || Instant::now() > deadline {
                 return found;

@@ -55,12 +55,12 @@ fn a_console_goes_to_the_socket() -> Result<()> {
     assert!(screen.contains("/dev/pts/0") && screen.contains("got word"), "{screen:?}");
     host.say(&["delete", "--force", "c"])?.done();
 
-    let plain = host.bundle("d", |_| {})?;
-    let said = host.say(&["create", "--bundle", &plain.to_string_lossy(), "--console-socket", &path, "d"])?;
+    // crun makes the container, and would be waited for through the pipe that it holds.
     if Product::under_test() != Product::Crun {
+        let plain = host.bundle("d", |_| {})?;
+        let said = host.say(&["create", "--bundle", &plain.to_string_lossy(), "--console-socket", &path, "d"])?;
         refused(&said, "cannot use console socket if");
     }
-    host.say(&["delete", "--force", "d"])?;
     assert!(host.leftovers().is_empty(), "{}", host.leftovers());
     Ok(())
 }
@@ -157,7 +157,9 @@ fn sockets_of_activation_are_passed_on() -> Result<()> {
     let before = "export LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=a:b;";
     let output = below_a_shell(&host, before, &format!("run --bundle {} c", bundle.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.starts_with("three\n2 1"), "{output:?}");
+    // crun does not say how many there are.
+    let expected = if Product::under_test() == Product::Crun { "three\n" } else { "three\n2 1" };
+    assert!(text.starts_with(expected), "{output:?}");
     Ok(())
 }
 
@@ -169,8 +171,8 @@ fn manager(host: &Host) -> Result<(UnixDatagram, std::path::PathBuf)> {
 
 #[test]
 fn a_service_says_that_it_is_ready() -> Result<()> {
-    if Product::under_test() == Product::Runc {
-        // Here runc 1.3 passes nothing on within twenty seconds, though it takes the word; why is not known.
+    if Product::under_test() != Product::Tare {
+        // Here neither runc 1.3 nor crun 1.28 passes anything on within twenty seconds; why is not known.
         return Ok(());
     }
     let host = Host::new()?;
@@ -193,7 +195,7 @@ fn a_service_says_that_it_is_ready() -> Result<()> {
     let inside = if Path::new(&inside).exists() { inside } else { anyhow::bail!("{inside} is not there") };
     UnixDatagram::unbound()?.send_to(b"STATUS=up\nREADY=1\n", inside)?;
     let mut said = String::new();
-    while !said.contains("MAINPID=") || (!said.contains("BARRIER=1") && Product::under_test() != Product::Crun) {
+    while !said.contains("MAINPID=") || !said.contains("BARRIER=1") {
         // What comes with a descriptor is dropped here, which answers a barrier.
         said += &receive(&socket).with_context(|| format!("after {said:?}"))?.1;
     }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 use integration::oci::Host;
-use integration::{machine, spec};
+use integration::{Product, machine, spec};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::eventually;
@@ -72,6 +72,10 @@ fn a_kept_container_is_there_after_its_end() -> Result<()> {
 
 #[test]
 fn what_a_container_without_a_pid_namespace_leaves_is_reaped_and_killed() -> Result<()> {
+    if Product::under_test() == Product::Crun {
+        // It stays for as long as the longest orphan.
+        return Ok(());
+    }
     let host = Host::new()?;
     // Its orphan ends before it does: nobody but the runtime can reap that. The other one would live on.
     let script = "(sleep 0.1 &) ; (sleep 500 &) ; sleep 0.5";
