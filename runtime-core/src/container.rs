@@ -1,6 +1,7 @@
 //! The container and its verbs. Creation is in `create`, the end in `end`; what is in between is here.
 
 mod anatomy;
+mod borrowed_cgroup;
 mod checkpoint;
 mod create;
 mod dry_run;

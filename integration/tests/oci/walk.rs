@@ -104,3 +104,43 @@ fn a_container_in_the_foreground_ends_with_who_runs_it() -> Result<()> {
     assert!(host.leftovers().is_empty(), "{}", host.leftovers());
     Ok(())
 }
+
+/// A user of the host who is nobody special.
+const USER: u32 = 1000;
+
+#[test]
+fn the_walk_without_root() -> Result<()> {
+    let host = Host::new()?;
+    let bundle = host.folder().join("rootless");
+    let runtime_folder = bundle.join("run");
+    fs::create_dir_all(bundle.join("rootfs"))?;
+    fs::create_dir(&runtime_folder)?;
+    unpack_image(&bundle.join("rootfs"))?;
+    run(Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(&bundle))?.done();
+    let say = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}")).args(["--clear-groups", "--"]);
+        command.arg(host.runtime()).args(args).current_dir(&bundle).stdin(Stdio::null());
+        run(command.env("XDG_RUNTIME_DIR", &runtime_folder).env_remove("USER"))
+    };
+    say(&["spec", "--rootless"])?.done();
+    let edit = |args: &[&str]| -> Result<()> {
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(bundle.join("config.json"))?)?;
+        config["process"]["terminal"] = false.into();
+        spec::args(&mut config, args);
+        Ok(fs::write(bundle.join("config.json"), config.to_string())?)
+    };
+    edit(&["sh", "-c", "id -u; exit 5"])?;
+    let said = say(&["run", "c"])?;
+    assert_eq!((said.code, said.out.as_str()), (Some(5), "0\n"), "{said:?}");
+    edit(&["sh", "-c", "exec sleep 1000 <>/dev/null >&0 2>&0"])?;
+    say(&["run", "--detach", "c"])?.done();
+    let listed = say(&["list"])?.done();
+    assert!(listed.contains("running"), "{listed}");
+    let shown = say(&["exec", "c", "ps"])?.done();
+    assert!(shown.contains("sleep 1000"), "{shown}");
+    say(&["kill", "c", "KILL"])?.done();
+    say(&["delete", "--force", "c"])?.done();
+    assert!(host.leftovers().is_empty(), "{}", host.leftovers());
+    Ok(())
+}

@@ -130,6 +130,9 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     add_home(&mut plan);
     plan.process = oom_score::bearable(plan.process, host);
     let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
+    if cgroup == Cgroup::none() {
+        super::borrowed_cgroup::show_callers(&mut plan, &host.cgroups);
+    }
     cgroup.apply(&plan.cgroup.resources)?;
     if let Some(uid) = cgroup_owner(&plan) {
         cgroup.delegate(uid)?;
