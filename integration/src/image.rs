@@ -82,7 +82,11 @@ pub fn unpack(folder: &Path) -> Result<()> {
     tar::Archive::new(layer.as_slice()).unpack(folder).with_context(|| format!("unpack into {}", folder.display()))
 }
 
-fn layer() -> Result<Vec<u8>> {
+/// The image's only layer, an archive that Podman and Docker import.
+///
+/// # Errors
+/// When busybox is missing.
+pub(crate) fn layer() -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, mode) in FOLDERS {
         let mut header = header(tar::EntryType::Directory, *mode, 0);

@@ -8,12 +8,15 @@
 mod client;
 mod container;
 mod containerd;
+pub mod docker;
 mod events;
+pub mod home;
 mod image;
 pub mod leftovers;
 pub mod machine;
 pub mod oci;
 pub mod pace;
+pub mod podman;
 mod runtime;
 pub mod spec;
 mod stdio;

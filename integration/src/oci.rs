@@ -201,7 +201,7 @@ pub fn run(command: &mut Command) -> Result<Said> {
 }
 
 /// The binary of a product's command line.
-fn binary(product: Product) -> Result<PathBuf> {
+pub(crate) fn binary(product: Product) -> Result<PathBuf> {
     let (variable, usual) = match product {
         Product::Tare => ("TARE_CLI", shim_binary().map(|shim| shim.with_file_name("tare"))),
         Product::Runc => ("TARE_RUNC", Some(PathBuf::from("runc"))),

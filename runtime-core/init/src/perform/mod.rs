@@ -223,7 +223,7 @@ impl<'a> Interpreter<'a> {
                 let target = mounts::target(self.fd(root), path, make)?;
                 self.keep(into, target)
             }
-            Op::Attach { tree, target } => Ok(sys::move_mount(self.fd(tree), self.fd(target))?),
+            Op::Attach { tree, target } => Ok(mounts::attach(self.fd(tree), self.fd(target))?),
             Op::CopyUp { from, to } => copy_up::copy_up(self.fd(from), self.fd(to)),
             Op::Mask { root, path, file, directory } => {
                 let trees = [self.fd(file), self.fd(directory)];

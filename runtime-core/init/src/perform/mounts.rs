@@ -184,6 +184,16 @@ fn configure(fs: i32, parameters: Strings<'_>) -> Answer<()> {
     Ok(())
 }
 
+/// Attaches a detached tree to a target. For a file onto a directory, or the other way round, `move_mount(2)` answers
+/// EINVAL; `mount(2)` said ENOTDIR, whose words clients look for.
+pub(super) fn attach(tree: i32, target: i32) -> Answer<()> {
+    let directory = |fd| Ok(sys::fstat(fd)?.mode & flag::S_IFMT == flag::S_IFDIR);
+    match sys::move_mount(tree, target) {
+        Err(Errno::EINVAL) if directory(tree)? != directory(target)? => Err(Errno::ENOTDIR),
+        other => other,
+    }
+}
+
 /// Other parameters for a file system that is mounted. Steps: 1 finding it, 2 a parameter, 3 the change.
 pub(super) fn reconfigure(root: i32, path: &CStr, parameters: Strings<'_>) -> Done {
     let found = target(root, path, make::NOTHING).at(1)?;
