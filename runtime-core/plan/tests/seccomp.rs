@@ -50,7 +50,7 @@ fn a_notifying_rule_brings_a_listener() {
 fn what_cannot_be_honoured_is_refused() {
     let rule = |rule: Value| json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] });
     let refused = [
-        (json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "defaultAction: SCMP_ACT_NOTIFY cannot be the default"),
+        (json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "SCMP_ACT_NOTIFY cannot be used as default action"),
         (
             rule(json!({ "names": ["write"], "action": "SCMP_ACT_NOTIFY" })),
             "NOTIFY cannot be used for the write syscall",

@@ -136,6 +136,27 @@ fn without_no_new_privileges_the_filter_comes_before_the_last_capability_goes() 
 }
 
 #[test]
+fn with_a_listener_the_filter_comes_before_the_gate_whatever_the_privileges() {
+    let mut config: serde_json::Value = serde_json::from_str(include_str!("golden/filter.json")).unwrap();
+    config["linux"]["seccomp"] = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    for no_new_privileges in [true, false] {
+        config["process"]["noNewPrivileges"] = no_new_privileges.into();
+        let text = init_text(&config.to_string());
+        let (_, end) = text.split_once("close descriptors from 3\n").unwrap();
+        let end: Vec<&str> = end.lines().filter(|line| !line.starts_with("set capabilities")).collect();
+        let [install, rest @ ..] = end.as_slice() else { panic!("{text}") };
+        assert!(install.starts_with("install seccomp filter"), "{text}");
+        let close = rest.get(2).unwrap();
+        assert!(close.starts_with("close "), "{text}");
+        assert_eq!(rest, ["send descriptor 2", "wait at point 6", close, "wait at point 9", "exec sh"], "{text}");
+    }
+}
+
+#[test]
 fn an_exec_joins_before_it_becomes_the_user() {
     let plan = plan(include_str!("golden/small.json"));
     let (fd, entrance, streams) = (null(), entrance(), streams());

@@ -51,7 +51,7 @@ pub(super) enum Operator {
 pub(super) fn default_action(seccomp: &LinuxSeccomp) -> Result<Action, Refusal> {
     // runc refuses it too: with every call handed to the listener, nothing is left to hand it over with.
     if seccomp.default_action() == LinuxSeccompAction::ScmpActNotify {
-        return Err(Refusal::new("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be the default"));
+        return Err(Refusal::new("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be used as default action"));
     }
     action(seccomp.default_action(), seccomp.default_errno_ret(), "linux.seccomp.defaultErrnoRet")
 }
