@@ -119,7 +119,12 @@ fn a_limit_below_what_is_used_is_refused_when_asked() {
     stage.write("pod/c/memory.current", "8192\n");
     let cgroup = stage.cgroup();
     let error = cgroup.apply(&stage.limits(r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#)).unwrap_err();
-    assert!(error.to_string().starts_with("linux.resources.memory.limit: 4096 is below "), "{error}");
+    let expected = "linux.resources.memory.limit: rejecting memory limit 4096 <= usage 8192";
+    assert_eq!(error.to_string(), expected);
+    stage.write("pod/c/memory.swap.max", "");
+    let both = r#"{"memory": {"limit": 4096, "swap": 8192, "checkBeforeUpdate": true}}"#;
+    let error = cgroup.apply(&stage.limits(both)).unwrap_err();
+    assert!(error.to_string().contains("rejecting memory+swap limit 8192 <= usage 8192"), "{error}");
     assert_eq!(stage.read("pod/c/memory.max"), "");
     cgroup.apply(&stage.limits(r#"{"memory": {"limit": 16384, "checkBeforeUpdate": true}}"#)).unwrap();
     assert_eq!(stage.read("pod/c/memory.max"), "16384");

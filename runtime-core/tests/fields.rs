@@ -117,3 +117,14 @@ fn intel_rdt_without_its_file_system_is_refused() {
     let error = bundle.create(&config, bundle::silent()).unwrap_err().to_string();
     assert!(error.contains("Intel RDT is not supported or enabled"), "{error}");
 }
+
+#[test]
+fn a_deadline_on_some_cpus_is_refused_in_words() {
+    let bundle = Bundle::new("deadline");
+    let mut config = config("exit 0");
+    config["linux"]["resources"] = json!({ "cpu": { "cpus": "0" } });
+    let deadline = json!({ "policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 1_000_000, "period": 1_000_000 });
+    config["process"]["scheduler"] = deadline;
+    let error = bundle.create(&config, bundle::silent()).unwrap_err().to_string();
+    assert!(error.contains("process scheduler can't be used together with AllowedCPUs"), "{error}");
+}

@@ -45,10 +45,21 @@ pub struct Write {
     pub field: Cow<'static, str>,
     /// What to do when there is no such file.
     pub absent: Absent,
-    /// A file whose number the value must not be below (`memory.current`), checked just before the write.
-    pub floor: Option<&'static str>,
+    /// What is used already and has to fit, checked just before the write.
+    pub floor: Option<Floor>,
     /// What the value lacks and the cgroup has, for an update of one half of a pair.
     pub other_half: Option<OtherHalf>,
+}
+
+/// A limit that has to be above what is used already: the kernel would kill to get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floor {
+    /// The file that says what is used: `memory.current`.
+    pub file: &'static str,
+    /// What is limited, for the error.
+    pub what: &'static str,
+    /// The limit.
+    pub limit: u64,
 }
 
 /// The other half of an update, read just before the write.

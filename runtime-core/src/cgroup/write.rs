@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use tare_plan::resources::{Absent, OtherHalf, Resources, Write};
+use tare_plan::resources::{Absent, Floor, OtherHalf, Resources, Write};
 
 use super::{Cgroup, file};
 use crate::{Error, Kind, sys};
@@ -46,7 +46,7 @@ impl Cgroup {
             Error::new(Kind::Unsupported, format!("no {} hierarchy is mounted", write.controller)).during(&write.field)
         })?;
         if let Some(floor) = write.floor {
-            refuse_below(&directory.join(floor), &write.value).map_err(|error| error.during(&write.field))?;
+            refuse_below(&directory.join(floor.file), floor).map_err(|error| error.during(&write.field))?;
         }
         let path = directory.join(&write.file);
         let value = whole(write, directory).map_err(|error| error.during(&write.field))?;
@@ -131,13 +131,12 @@ fn whole<'a>(write: &'a Write, directory: &Path) -> Result<Cow<'a, str>, Error> 
     }
 }
 
-/// Refuses a limit below what is used already (`checkBeforeUpdate`): the kernel would kill to get there.
-fn refuse_below(path: &Path, value: &str) -> Result<(), Error> {
-    let Ok(value) = value.parse::<u64>() else { return Ok(()) };
+/// Refuses a limit that what is used already does not fit below, in runc's words.
+fn refuse_below(path: &Path, floor: Floor) -> Result<(), Error> {
     let text = file::read(path)?.unwrap_or_default();
     let used: u64 = text.trim().parse().map_err(|_| file::garbled(path, &text))?;
-    if value < used {
-        return Err(Error::new(Kind::Invalid, format!("{value} is below {}, {used}", path.display())));
+    if floor.limit <= used {
+        return Err(Error::new(Kind::Invalid, format!("rejecting {} {} <= usage {used}", floor.what, floor.limit)));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{Absent, OtherHalf, Write};
+use super::{Absent, Floor, OtherHalf, Write};
 use crate::{CgroupLayout, Refusal};
 
 /// Whether the list is for a new cgroup or for one that already has limits.
@@ -80,6 +80,13 @@ impl<'a> List<'a> {
             self.writes.push(Write { controller, file, value, field, absent, floor: None, other_half: None });
         }
         Ok(())
+    }
+
+    /// The write pushed last has to leave room for what is used.
+    pub(super) fn above(&mut self, floor: Option<Floor>) {
+        if let (Some(floor), Some(write)) = (floor, self.writes.last_mut()) {
+            write.floor = Some(floor);
+        }
     }
 
     /// The write pushed last takes what it lacks from the cgroup.

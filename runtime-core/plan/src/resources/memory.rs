@@ -3,7 +3,7 @@
 use oci_spec::runtime::LinuxMemory;
 
 use super::list::{List, Verb};
-use super::{Absent, OtherHalf};
+use super::{Absent, Floor, OtherHalf};
 use crate::Refusal;
 
 const LIMIT: &str = "linux.resources.memory.limit";
@@ -97,11 +97,10 @@ fn unified(
         }
         None => {}
     }
+    list.above(floor(memory, "memory+swap limit", swap));
     if let Some(limit) = limit {
         list.push("memory", "memory.max", maximum(limit), LIMIT)?;
-        if let (Some(true), Some(write)) = (memory.check_before_update(), list.writes.last_mut()) {
-            write.floor = Some("memory.current");
-        }
+        list.above(floor(memory, "memory limit", Some(limit)));
     }
     if let Some(reservation) = reservation {
         list.push("memory", "memory.low", maximum(reservation), RESERVATION)?;
@@ -116,6 +115,13 @@ fn unified(
         list.legacy_only(OOM_KILLER)?;
     }
     Ok(())
+}
+
+/// `checkBeforeUpdate`, for limits that are any. What swap is counted with is what is used of memory, as with runc.
+fn floor(memory: &LinuxMemory, what: &'static str, limit: Option<i64>) -> Option<Floor> {
+    let limit =
+        limit.and_then(|limit| u64::try_from(limit).ok()).filter(|_| memory.check_before_update() == Some(true));
+    limit.map(|limit| Floor { file: "memory.current", what, limit })
 }
 
 /// A limit that is set: not absent, not 0.

@@ -47,7 +47,7 @@ fn text(resources: &Resources) -> String {
             Absent::PassOver => " | -".to_owned(),
             Absent::Instead { file, value } => format!(" | {file} {value}"),
         };
-        let floor = write.floor.map(|file| format!(" >= {file}")).unwrap_or_default();
+        let floor = write.floor.map(|floor| format!(" > {} {}", floor.file, floor.limit)).unwrap_or_default();
         let other_half = match write.other_half {
             None => String::new(),
             Some(OtherHalf::Less(file)) => format!(" less {file}"),
@@ -114,8 +114,8 @@ fn version_2_counts_swap_apart_and_weighs_on_other_scales() {
         EVERYTHING,
         &v2(),
         "
-        memory.swap.max 67108864
-        memory.max 67108864 >= memory.current
+        memory.swap.max 67108864 > memory.current 134217728
+        memory.max 67108864 > memory.current 67108864
         memory.low 33554432
         cpuset.cpus 0-1
         cpuset.mems 0
