@@ -14,7 +14,7 @@ binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
 tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
 
-.PHONY: help run build test test-vm check audit bench peers setup clean
+.PHONY: help run build test test-vm check audit fuzz bench peers setup clean
 
 help:
 	@echo 'make run      install what is needed, build, run a container through a private containerd'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-vm  the same in an emulated guest with cgroup v2, systemd and AppArmor; FULL=1 for all of it'
 	@echo 'make check    formatting, lints, documentation, laws'
 	@echo 'make audit    licences, advisories and duplicates of the dependencies'
+	@echo 'make fuzz     the fuzz targets, a minute each; needs a nightly compiler'
 	@echo 'make bench    tare beside runc and crun, as a table'
 	@echo 'make build    the two binaries, static: target/<target>/release'
 	@echo 'make peers    unpack newer containerd, runc and crun into .cache/peers'
@@ -53,6 +54,9 @@ check:
 
 audit:
 	scripts/audit
+
+fuzz:
+	scripts/fuzz
 
 bench: build peers
 	scripts/setup bench
