@@ -32,6 +32,7 @@ run: build
 	$(tare) cargo run --quiet --locked -p integration --bin showcase
 
 build: setup
+	TARE_COMMIT=$$(git describe --always --dirty 2>/dev/null || echo unknown) \
 	$(static) cargo build --locked --release --target $(host) -p containerd-shim-tare-v2 -p tare
 	@# What is not on disk yet would be counted as each process's own dirty memory.
 	@sync $(binaries)/containerd-shim-tare-v2 $(binaries)/tare
