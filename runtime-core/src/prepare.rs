@@ -50,8 +50,26 @@ pub(crate) enum Users {
 enum Cloner {
     Parent,
     Porter,
-    /// A porter without privileges on the host could do no more, and may not even enter.
+    /// A porter without privileges on the host could do no more, and may not even enter. And in a mount namespace that is
+    /// joined, others have made the paths: there nobody resolves them with the host's privileges.
     Child,
+}
+
+fn cloner(plan: &Plan) -> Result<Cloner, Error> {
+    let made = plan.namespaces.new & libc::CLONE_NEWNS.cast_unsigned() != 0;
+    let cloner = match (lower::has_user(&plan.namespaces), host::host()?.euid) {
+        (false, _) => Cloner::Parent,
+        (true, 0) if made => Cloner::Porter,
+        (true, _) => Cloner::Child,
+    };
+    match plan.mounts.iter().find(|mount| mount.id_map.is_some()) {
+        Some(mount) if cloner == Cloner::Child => {
+            let target = mount.target.as_c_str().to_string_lossy();
+            let what = format!("mount on {target}: in a user namespace, an idmapped mount needs a new mount namespace");
+            Err(Error::new(Kind::Unsupported, what))
+        }
+        _ => Ok(cloner),
+    }
 }
 
 /// The socket on which the porter hands the host's trees to the child.
@@ -93,11 +111,7 @@ impl Prepared {
         refuse_host_namespaces(plan, &joined)?;
         // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside.
         joined.sort_by_key(|(bit, _)| is_user_namespace(bit));
-        let cloner = match (lower::has_user(&plan.namespaces), host::host()?.euid) {
-            (false, _) => Cloner::Parent,
-            (true, 0) => Cloner::Porter,
-            (true, _) => Cloner::Child,
-        };
+        let cloner = cloner(plan)?;
         let device = |one| device(one, plan.device_source, cloner);
         let mut made = Vec::new();
         Ok(Self {

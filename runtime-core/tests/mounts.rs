@@ -341,3 +341,58 @@ fn the_files_of_lxcfs_may_be_mounted_on_those_of_proc() {
     let expected = "text\n".repeat(names.split(' ').count());
     assert_eq!(bundle.run(&config), (ExitStatus::Code(0), expected));
 }
+
+/// As tare is used inside a container: root, but of a user namespace, and with another one below.
+#[test]
+fn root_of_a_user_namespace_makes_containers_with_one_of_their_own() {
+    let test = "root_of_a_user_namespace_makes_containers_with_one_of_their_own";
+    if std::env::var_os("TARE_TEST_NESTED").is_none() {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]);
+        command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+        assert!(command.env("TARE_TEST_NESTED", "1").status().unwrap().success());
+        return;
+    }
+    let bundle = Bundle::new("nested");
+    let volume = bundle.folder("volume");
+    std::fs::write(volume.join("file"), "text").unwrap();
+    let mut config = config("busybox cat /mnt/file; busybox cat /proc/self/uid_map");
+    with_user_namespace(&mut config);
+    for maps in ["uidMappings", "gidMappings"] {
+        config["linux"][maps] = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+    }
+    push(&mut config["mounts"], bind(&volume, &["rbind"]));
+    config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "devpts");
+    let (status, output) = bundle.run(&config);
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!((status, words), (ExitStatus::Code(0), vec!["text", "0", "0", "1"]), "{output}");
+}
+
+/// Whoever lives in a mount namespace has made the paths in it: they are not resolved with more rights than the new
+/// container's own.
+#[test]
+fn in_a_joined_mount_namespace_nobody_carries_trees_with_the_hosts_privileges() {
+    let first = Bundle::new("joined-mounts");
+    let mut sandbox = config("busybox sleep 1000");
+    with_user_namespace(&mut sandbox);
+    let (container, init) = first.create(&sandbox, silent()).unwrap();
+    container.start().unwrap();
+    let bundle = Bundle::new("joining-mounts");
+    let mut joining = config("true");
+    with_user_namespace(&mut joining);
+    for space in joining["linux"]["namespaces"].as_array_mut().unwrap() {
+        for (kind, file) in [("mount", "mnt"), ("user", "user")] {
+            if space["type"] == kind {
+                space["path"] = json!(format!("/proc/{}/ns/{file}", init.pid()));
+            }
+        }
+    }
+    let error = bundle.create(&joining, silent()).unwrap_err();
+    // The child looks for its rootfs in there, where the host's folders are not.
+    assert!(error.to_string().contains("clone the tree at "), "{error}");
+    push(&mut joining["mounts"], bind(Path::new("/srv"), &["bind", "idmap"]));
+    let error = bundle.create(&joining, silent()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    container.delete().unwrap();
+    assert_eq!(wait(&init), ExitStatus::Signal(9));
+}
