@@ -15,6 +15,7 @@ mod layout;
 mod make;
 mod oom;
 pub mod stats;
+mod systemd;
 mod tree;
 mod write;
 
@@ -32,6 +33,7 @@ pub use layout::layout;
 pub(crate) use layout::{parent, unescaped};
 pub use oom::OomWatch;
 pub use stats::Stats;
+pub(crate) use systemd::manager;
 
 /// Where a container's cgroup is: one directory in each mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub struct Cgroup {
     legacy: Vec<Place>,
     /// The version 2 hierarchy, alone or beside the others ("hybrid").
     unified: Option<Place>,
+    /// The unit of systemd that it is the cgroup of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<systemd::Unit>,
 }
 
 /// The container's directory in one hierarchy.
@@ -61,6 +66,9 @@ pub struct Entrance {
     pub tasks: Vec<OwnedFd>,
     /// The version 2 directory, for `CLONE_INTO_CGROUP`.
     pub unified: Option<OwnedFd>,
+    /// Neither: once born, the process waits for its parent to have systemd put it there; a path below the unit's own
+    /// cgroup, or nothing.
+    pub by_parent: Option<String>,
 }
 
 impl Cgroup {
@@ -82,22 +90,40 @@ impl Cgroup {
         };
         Ok(match layout {
             CgroupLayout::Unified { mountpoint, controllers } => {
-                Self { legacy: Vec::new(), unified: Some(place(mountpoint, controllers)) }
+                Self { unified: Some(place(mountpoint, controllers)), ..Self::none() }
             }
             CgroupLayout::Legacy { hierarchies, unified } => Self {
                 legacy: hierarchies.iter().map(|one| place(&one.mountpoint, &one.controllers)).collect(),
                 unified: unified.as_deref().map(|mountpoint| place(mountpoint, &[])),
+                unit: None,
             },
         })
     }
 
-    /// No cgroup: the container stays in the one of whoever makes it.
+    /// No cgroup of its own: the container's processes stay in that of whoever made them.
     pub(crate) fn none() -> Self {
-        Self { legacy: Vec::new(), unified: None }
+        Self { legacy: Vec::new(), unified: None, unit: None }
     }
 
-    fn is_none(&self) -> bool {
+    /// There is none.
+    pub(crate) fn is_none(&self) -> bool {
         self.legacy.is_empty() && self.unified.is_none()
+    }
+
+    /// For what only a cgroup can do or tell.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] without one.
+    pub(crate) fn required(&self) -> Result<&Self, Error> {
+        if self.is_none() {
+            return Err(Error::new(Kind::Unsupported, "the container has no cgroup of its own"));
+        }
+        Ok(self)
+    }
+
+    /// Its directory is made by systemd, when there is a process to put into it.
+    pub(crate) fn is_unit(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// Every directory of the container, the version 2 one last.
@@ -139,5 +165,12 @@ impl Cgroup {
         };
         let unified = self.unified.iter().map(|place| (String::new(), path(place)));
         self.legacy.iter().flat_map(of_one).chain(unified).collect()
+    }
+}
+
+impl Place {
+    /// The directory, from the mount point on.
+    fn below(&self) -> &Path {
+        self.directory.strip_prefix(&self.mountpoint).unwrap_or(&self.directory)
     }
 }

@@ -9,6 +9,7 @@ mod end;
 mod external;
 mod found;
 pub(crate) mod maps;
+mod place;
 mod restore;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -301,6 +302,7 @@ impl Container {
                         let subject = Subject { pid: joined.pid(), state: self.hook_state(status) };
                         newborn.tell_agent(anatomy.filter.as_ref(), &subject)?;
                     }
+                    lower::point::CGROUP => self.cgroup.attach(joined.pid(), entrance)?,
                     lower::point::SIZE => joined.resize(process.terminal)?,
                     lower::point::LIMITS => crate::sys::rlimit::set_all(joined.pid(), &process.rlimits)?,
                     other => {
@@ -347,7 +349,12 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
-        if signal == libc::SIGKILL { self.cgroup.kill() } else { self.cgroup.signal(signal) }
+        if self.cgroup.is_none() && signal == libc::SIGKILL && self.owns_pid_namespace() {
+            // Its end is the end of all.
+            return self.signal(signal);
+        }
+        let cgroup = self.cgroup.required()?;
+        if signal == libc::SIGKILL { cgroup.kill() } else { cgroup.signal(signal) }
     }
 
     /// Init has a pid namespace of its own, so that its end is the end of all.
@@ -361,7 +368,7 @@ impl Container {
     /// # Errors
     /// The kernel refusing, or not frozen within ten seconds.
     pub fn pause(&self) -> Result<(), Error> {
-        self.cgroup.freeze()
+        self.cgroup.required()?.freeze()
     }
 
     /// Thaws every process.
@@ -369,7 +376,7 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn resume(&self) -> Result<(), Error> {
-        self.cgroup.thaw()
+        self.cgroup.required()?.thaw()
     }
 
     /// Changes the limits.
@@ -377,7 +384,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::Invalid`], or the kernel refusing a value, named by its field.
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<(), Error> {
-        self.cgroup.apply(&tare_plan::resources::update(resources, host::host()?)?)
+        self.cgroup.required()?.update(&tare_plan::resources::update(resources, host::host()?)?)
     }
 
     /// Changes the schemata of the container's resctrl group (`linux.intelRdt`).
@@ -396,7 +403,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::NotFound`] when the cgroup is gone.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        self.cgroup.pids()
+        self.cgroup.required()?.pids()
     }
 
     /// What the container has used.
@@ -404,7 +411,7 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::NotFound`] when the cgroup is gone.
     pub fn stats(&self) -> Result<Stats, Error> {
-        self.cgroup.stats()
+        self.cgroup.required()?.stats()
     }
 
     /// A descriptor that becomes readable when the kernel has killed something for lack of memory.
@@ -412,7 +419,7 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn oom_watch(&self) -> Result<OomWatch, Error> {
-        self.cgroup.oom_watch()
+        self.cgroup.required()?.oom_watch()
     }
 
     /// Notes how init ended in the container's record, so that [`remove`] can tell after a crash of this process.

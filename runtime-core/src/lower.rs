@@ -39,6 +39,8 @@ pub(crate) mod point {
     pub(crate) const DEVICES: u32 = 5;
     /// For the size of its terminal, which its program must find as it was asked for.
     pub(crate) const SIZE: u32 = 4;
+    /// For being put into its cgroup, where only systemd can do that.
+    pub(crate) const CGROUP: u32 = 8;
     /// For the porter, who brings the host's trees into a user namespace.
     pub(crate) const TREES: u32 = 7;
 }
@@ -94,6 +96,9 @@ fn enter_cgroup<'fd>(script: &mut Script<'fd>, entrance: &'fd Entrance, kinds: u
     let cgroup = entrance.unified.as_ref().map_or(Fd::NONE, |fd| script.inherit(fd.as_fd()));
     script.push(Op::Fork { kinds, cgroup });
     script.what("join the cgroup");
+    if entrance.by_parent.is_some() {
+        script.push(Op::Sync { point: point::CGROUP });
+    }
     for tasks in &entrance.tasks {
         let fd = script.inherit(tasks.as_fd());
         // "0" is the writer itself; a thread that moves itself waits for nobody, unlike a write to cgroup.procs.

@@ -75,7 +75,7 @@ fn place(
     listed: Option<&std::path::Path>,
     choices: &Choices,
     host: &Host,
-    manager: &systemd::Manager,
+    manager: &systemd::Systemd,
 ) -> Result<systemd::Place, Refusal> {
     let listed = listed.map(|path| path.to_str().ok_or_else(|| Refusal::new("linux.cgroupsPath", "is not UTF-8")));
     systemd::place(listed.transpose()?, &choices.id, host, manager)

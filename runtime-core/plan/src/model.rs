@@ -9,8 +9,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use crate::resources::Resources;
-
-use crate::systemd::{Manager, Scope};
+use crate::systemd::{Scope, Systemd};
 pub use shares::{IntelRdt, MemoryPolicy, NetDevice, RdtGroup, RdtResource};
 
 /// What the planner must know of the machine. Filled once by `runtime_core::host`; plans made for equal hosts are equal.
@@ -471,5 +470,5 @@ pub struct Choices {
     pub default_cgroup_parent: PathBuf,
     /// The service manager that makes the container's cgroup, if one does; `linux.cgroupsPath` is then
     /// `slice:prefix:name`.
-    pub systemd: Option<Manager>,
+    pub systemd: Option<Systemd>,
 }

@@ -1,5 +1,5 @@
 //! The container's control group as a unit of systemd: its name, where it lies, and every property it is started with.
-//! Pure: what has to be asked of the manager first is in [`Manager`]; who talks to it is `runtime_core::cgroup`.
+//! Pure: what has to be asked of the manager first is in [`Systemd`]; who talks to it is `runtime_core::cgroup`.
 //!
 //! The names follow runc's to the letter (`docs/systemd.md` there), since kubelet, Podman and CRI-O compute them too.
 
@@ -22,7 +22,7 @@ const LONGEST_NAME: usize = 255;
 
 /// What the planner must know of the service manager that will own the unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manager {
+pub struct Systemd {
     /// The cgroup below which its slices are: `/`, or that of the user's manager.
     pub cgroup: PathBuf,
     /// Its version, which says what properties it knows.
@@ -67,7 +67,7 @@ pub(crate) struct Place {
 
 /// Reads `slice:prefix:name`. Absent, it is `:tare:<id>`. An empty slice is `system.slice`, or `user.slice` for a user's
 /// own manager.
-pub(crate) fn place(listed: Option<&str>, id: &str, host: &Host, manager: &Manager) -> Result<Place, Refusal> {
+pub(crate) fn place(listed: Option<&str>, id: &str, host: &Host, manager: &Systemd) -> Result<Place, Refusal> {
     let default = format!(":tare:{id}");
     let text = listed.filter(|text| !text.is_empty()).unwrap_or(&default);
     let parts: Vec<&str> = text.split(':').collect();

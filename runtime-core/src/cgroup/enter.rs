@@ -23,6 +23,9 @@ impl Cgroup {
     /// # Errors
     /// [`Kind::NotFound`] when the cgroup is gone.
     pub fn entrance(&self) -> Result<Entrance, Error> {
+        if let Some(below) = self.below_users_unit() {
+            return Ok(by_parent(below));
+        }
         let open = |path: PathBuf, flags| {
             file::open(&path, flags).map_err(|errno| match errno {
                 Errno::NOENT => {
@@ -34,17 +37,28 @@ impl Cgroup {
         let tasks = self.legacy.iter().map(|place| open(place.directory.join("tasks"), OFlags::WRONLY));
         let unified = self.unified.as_ref();
         let unified = unified.map(|place| open(place.directory.clone(), OFlags::PATH | OFlags::DIRECTORY)).transpose();
-        Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified? })
+        Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified?, by_parent: None })
+    }
+
+    /// The entrance of the container's first process. systemd starts no unit without one.
+    ///
+    /// # Errors
+    /// As [`Cgroup::entrance`].
+    pub(crate) fn first_entrance(&self) -> Result<Entrance, Error> {
+        if self.is_unit() { Ok(by_parent(String::new())) } else { self.entrance() }
     }
 
     /// What looks like the entrance of a cgroup that is not made: a script can be written with it, and not run.
     pub(crate) fn stand_in(&self) -> Result<Entrance, Error> {
+        if self.is_unit() {
+            return Ok(by_parent(String::new()));
+        }
         let null = || {
             let opened = file::open(Path::new("/dev/null"), OFlags::WRONLY);
             opened.map_err(|errno| Error::system("open /dev/null", errno))
         };
         let tasks = self.legacy.iter().map(|_| null()).collect::<Result<_, _>>()?;
-        Ok(Entrance { tasks, unified: self.unified.as_ref().map(|_| null()).transpose()? })
+        Ok(Entrance { tasks, unified: self.unified.as_ref().map(|_| null()).transpose()?, by_parent: None })
     }
 
     /// The entrance of a process that joins a container whose own version 2 directory takes none: once it has enabled
@@ -65,7 +79,7 @@ impl Cgroup {
             return Err(Error::new(Kind::State, format!("process {init} has left the container's cgroup")));
         }
         let unified = Some(Place { directory, ..place.clone() });
-        Self { legacy: self.legacy.clone(), unified }.entrance()
+        Self { legacy: self.legacy.clone(), unified, unit: self.unit.clone() }.entrance()
     }
 
     /// The entrance of a process that joins at places below the container's own.
@@ -88,6 +102,11 @@ impl Cgroup {
         }
         moved.entrance().map_err(|error| error.during("adding pid of the new process to the cgroup"))
     }
+}
+
+/// The entrance of a process that waits until it has been put into the unit, or into a cgroup `below` it.
+fn by_parent(below: String) -> Entrance {
+    Entrance { tasks: Vec::new(), unified: None, by_parent: Some(below) }
 }
 
 /// A path below a directory, which cannot lead out of it.

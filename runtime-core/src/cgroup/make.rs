@@ -52,6 +52,7 @@ impl Cgroup {
     /// Somebody else's processes, or a frozen cgroup, in directories that were there before. Asked before anything is
     /// recorded as the container's own.
     pub(crate) fn refuse_used(&self) -> Result<(), Error> {
+        self.unit.as_ref().map_or(Ok(()), super::systemd::Unit::refuse_used)?;
         for place in self.places() {
             let mut pids = Vec::new();
             super::kill::list(&place.directory, &mut pids)?;
@@ -99,6 +100,16 @@ impl Cgroup {
     /// # Errors
     /// A process that will not go away is named, with its state and where in the kernel it waits.
     pub fn remove(&self) -> Result<(), Error> {
+        // Without an answer from systemd the directories are taken away all the same. That is what counts, and what lets
+        // it forget a unit by itself.
+        let stopped = self.stop_unit();
+        self.remove_directories().map_err(|error| match stopped {
+            Err(why) => error.during(why),
+            Ok(()) => error,
+        })
+    }
+
+    fn remove_directories(&self) -> Result<(), Error> {
         let mut left: Vec<&Path> = self.places().map(|place| place.directory.as_path()).collect();
         let mut pause = Duration::from_millis(1);
         for _ in 0..TRIES {
@@ -191,7 +202,7 @@ fn inherit(directory: &Path, name: &str, mountpoint: &Path) -> Result<String, Er
 
 /// Enables the controllers for the children of every directory from the mount point down to the parent. What cannot be
 /// enabled is no error here: a limit that needs it is refused where it is written, with its name.
-fn enable(place: &Place) -> Result<(), Error> {
+pub(super) fn enable(place: &Place) -> Result<(), Error> {
     let wanted: Vec<&str> =
         place.controllers.iter().map(String::as_str).filter(|name| ENABLED.contains(name)).collect();
     if wanted.is_empty() {

@@ -41,6 +41,21 @@ impl Cgroup {
         resources.device_program.as_deref().map_or(Ok(()), |program| self.filter_devices(program))
     }
 
+    /// Writes the changes of an update, and tells systemd where the cgroup is a unit's.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply`].
+    pub fn update(&self, resources: &Resources) -> Result<(), Error> {
+        // Before systemd is told: it asks for no floor.
+        for write in &resources.writes {
+            if let (Some(floor), Some(directory)) = (write.floor, self.directory_of(write.controller)) {
+                refuse_below(&directory.join(floor), &write.value).map_err(|error| error.during(&write.field))?;
+            }
+        }
+        self.change_unit(resources)?;
+        self.apply(resources)
+    }
+
     fn perform(&self, write: &Write, open: &mut Option<Open>) -> Result<(), Error> {
         let directory = self.directory_of(write.controller).ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("no {} hierarchy is mounted", write.controller)).during(&write.field)

@@ -7,12 +7,13 @@ use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
-use tare_plan::{Choices, Mount, Plan, Tree};
+use tare_plan::{Choices, Plan};
 
 use super::anatomy::{Anatomy, all_namespaces, keyring};
 use super::maps;
+use super::place;
 use super::{CgroupDriver, Container, Create, Gate, RootfsMount};
-use crate::cgroup::{Cgroup, Entrance};
+use crate::cgroup::{self, Cgroup, Entrance};
 use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
@@ -26,8 +27,6 @@ use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
 use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs};
 
-const MOUNT_ATTR_RDONLY: u64 = 1;
-
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
 pub(super) struct Undo {
     state: PathBuf,
@@ -40,6 +39,18 @@ pub(super) struct Ground {
     pub(super) plan: Plan,
     pub(super) undo: Undo,
     pub(super) prepared: Prepared,
+}
+
+impl Undo {
+    /// Makes the cgroup, or writes down that there is none after all.
+    fn make_cgroup(&mut self, cgroup: Cgroup, plan: &Plan) -> Result<Cgroup, Error> {
+        if place::made(&cgroup, plan)? {
+            return Ok(cgroup);
+        }
+        self.record.cgroup = Cgroup::none();
+        self.record.write(&self.state)?;
+        Ok(Cgroup::none())
+    }
 }
 
 impl Drop for Undo {
@@ -60,7 +71,7 @@ impl Container {
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
         let Ground { plan, undo, prepared } = lay_ground(&mut request)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
-        let born = give_birth(&plan, &prepared, &request, fifos.as_ref());
+        let born = give_birth(&plan, &prepared, &undo.record.cgroup, &request, fifos.as_ref());
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
         let line = Some(line).filter(|_| request.gate == Gate::Here);
         Self::settle(&request, plan, undo, process, line)
@@ -113,8 +124,7 @@ impl Container {
 /// Decides everything, writes down what will be touched, and touches it.
 pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     let mut plan = decide(request)?;
-    let host = host::host()?;
-    let cgroup = Cgroup::plan(&host.cgroups, &plan.cgroup.path)?;
+    let cgroup = place::cgroup(request, &plan)?;
     // What is somebody else's must not be in the record: undoing would take it away.
     if Record::read(&request.state)?.is_some() {
         return Err(Error::new(Kind::Exists, "container with given ID already exists"));
@@ -128,20 +138,17 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     }
     mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
     add_home(&mut plan);
+    let host = host::host()?;
     plan.process = oom_score::bearable(plan.process, host);
-    let cgroup = make_cgroup(cgroup, &plan, &mut undo)?;
-    if cgroup == Cgroup::none() {
+    let cgroup = undo.make_cgroup(cgroup, &plan)?;
+    if cgroup.is_none() {
         super::borrowed_cgroup::show_callers(&mut plan, &host.cgroups);
-    }
-    cgroup.apply(&plan.cgroup.resources)?;
-    if let Some(uid) = cgroup_owner(&plan) {
-        cgroup.delegate(uid)?;
     }
     if let (Some(resctrl), Some(rdt)) = (&undo.record.resctrl, &plan.intel_rdt) {
         resctrl.create(rdt)?;
     }
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-    let entrance = entrance(cgroup.entrance()?, undo.record.resctrl.as_ref())?;
+    let entrance = entrance(cgroup.first_entrance()?, undo.record.resctrl.as_ref())?;
     let prepared = Prepared::new(&plan, entrance, stdio)?;
     prepared.streams.fit(&plan.process)?;
     Ok(Ground { plan, undo, prepared })
@@ -149,19 +156,13 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
 
 /// The plan, and what this version cannot do yet.
 pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
-    match request.cgroup_driver {
-        CgroupDriver::Cgroupfs => {}
-        CgroupDriver::Systemd => {
-            return Err(Error::new(Kind::Unsupported, "the systemd cgroup driver is not supported yet"));
-        }
-        CgroupDriver::Disabled => {
-            return Err(Error::new(Kind::Unsupported, "a container without a cgroup is not supported yet"));
-        }
-    }
     let host = host::host()?;
-    let default_cgroup_parent = crate::cgroup::parent(host)?;
-    let choices =
-        Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent, systemd: None };
+    let (default_cgroup_parent, systemd) = match request.cgroup_driver {
+        CgroupDriver::Systemd => (PathBuf::from("/"), Some(cgroup::manager(host)?)),
+        CgroupDriver::Cgroupfs => (cgroup::parent(host)?, None),
+        CgroupDriver::Disabled => (PathBuf::from("/"), None),
+    };
+    let choices = Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent, systemd };
     let plan = tare_plan::container(&request.spec, &choices, host)?;
     Ok(plan)
 }
@@ -169,12 +170,13 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
 fn give_birth(
     plan: &Plan,
     prepared: &Prepared,
+    cgroup: &Cgroup,
     request: &Create,
     fifos: Option<&Fifos>,
 ) -> Result<(Process, Line), Error> {
     let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
     let mut newborn = spawn(&script)?;
-    raise(&mut newborn, plan, prepared, request)?;
+    raise(&mut newborn, plan, prepared, cgroup, request)?;
     newborn.keep_waiting()
 }
 
@@ -190,24 +192,6 @@ pub(super) fn lowering<'a>(request: &'a Create, plan: &Plan, fifos: Option<&'a F
         old_root,
         die_with_caller: request.die_with_caller,
     })
-}
-
-/// Without privileges and without limits to keep, a cgroup is a convenience: what the kernel refuses is done without, as
-/// every runtime does.
-fn make_cgroup(cgroup: Cgroup, plan: &Plan, undo: &mut Undo) -> Result<Cgroup, Error> {
-    let host = host::host()?;
-    let unprivileged = host.euid != 0 || host.in_user_namespace;
-    let limits = &plan.cgroup.resources;
-    let without = unprivileged && limits.writes.is_empty() && limits.device_program.is_none();
-    match cgroup.create() {
-        Ok(()) => Ok(cgroup),
-        Err(error) if without && matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
-            undo.record.cgroup = Cgroup::none();
-            undo.record.write(&undo.state)?;
-            Ok(Cgroup::none())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// What will be touched, before it is.
@@ -253,20 +237,6 @@ fn mount_rootfs(mounts: &[RootfsMount], rootfs: &Path) -> Result<(), Error> {
     rootfs::mount_all(mounts, rootfs)
 }
 
-/// Who may make cgroups below the container's: root of a new user namespace that has its own cgroup namespace and a
-/// writable cgroup2 mount (runtime-spec, config-linux.md "Cgroup ownership").
-fn cgroup_owner(plan: &Plan) -> Option<u32> {
-    let kinds = (libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP).cast_unsigned();
-    let writable = |mount: &Mount| {
-        let is_cgroup = matches!(&mount.tree, Tree::New { kind, .. } if kind.as_bytes() == b"cgroup2");
-        is_cgroup && mount.attributes.set & MOUNT_ATTR_RDONLY == 0
-    };
-    if plan.namespaces.new & kinds != kinds || !plan.mounts.iter().any(writable) {
-        return None;
-    }
-    plan.namespaces.uid_map.iter().find(|range| range.inside == 0).map(|range| range.outside)
-}
-
 /// `HOME` comes from the image's passwd where the specification has none.
 fn add_home(plan: &mut Plan) {
     if tare_plan::needs_home(&plan.process) {
@@ -276,7 +246,13 @@ fn add_home(plan: &mut Plan) {
 }
 
 /// Brings a newborn up to its gate.
-fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, prepared: &Prepared, request: &Create) -> Result<(), Error> {
+fn raise(
+    newborn: &mut Newborn<'_, '_>,
+    plan: &Plan,
+    prepared: &Prepared,
+    cgroup: &Cgroup,
+    request: &Create,
+) -> Result<(), Error> {
     let mut moved = None;
     loop {
         let stand = newborn.listen()?;
@@ -302,6 +278,7 @@ fn raise(newborn: &mut Newborn<'_, '_>, plan: &Plan, prepared: &Prepared, reques
                 carry(newborn, plan, prepared)?;
                 continue;
             }
+            Stand::Waiting(point::CGROUP) => place::start_unit(cgroup, plan, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
             Stand::Waiting(point::SIZE) => process.resize(plan.process.terminal)?,

@@ -5,10 +5,10 @@ use std::os::fd::AsFd as _;
 
 use super::Create;
 use super::create::{decide, lowering};
-use crate::cgroup::Cgroup;
+use super::place;
 use crate::lower::Errand;
 use crate::prepare::Prepared;
-use crate::{Error, Stdio, host, lower};
+use crate::{Error, Stdio, lower};
 
 const CLONE_NEWNS: u32 = libc::CLONE_NEWNS.cast_unsigned();
 
@@ -27,7 +27,7 @@ pub struct Step {
 /// As create's, for what can be known before anything is done.
 pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let plan = decide(&request)?;
-    let cgroup = Cgroup::plan(&host::host()?.cgroups, &plan.cgroup.path)?;
+    let cgroup = place::cgroup(&request, &plan)?;
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
     let prepared = Prepared::new(&plan, cgroup.stand_in()?, stdio)?;
     prepared.streams.fit(&plan.process)?;

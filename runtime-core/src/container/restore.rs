@@ -16,7 +16,7 @@ use tare_plan::Plan;
 use super::checkpoint::{config_file, folder};
 use super::create::{Ground, lay_ground};
 use super::external::{DESCRIPTORS, joined_by_criu, left_alone, mounts_to_restore, refuse_id_maps};
-use super::{Container, Create};
+use super::{CgroupDriver, Container, Create};
 use crate::criu::log::quote;
 use crate::criu::options::{Frame, Restore as Asked, restore};
 use crate::criu::session::{Home, Notice, Place, run};
@@ -87,6 +87,8 @@ fn refuse(create: &Create) -> Result<(), Error> {
     match create {
         Create { preserve_fds: 1.., .. } => unsupported("preserved descriptors"),
         Create { die_with_caller: true, .. } => unsupported("dying with the caller"),
+        // CRIU puts the processes into cgroups that are there, and systemd makes none without a process.
+        Create { cgroup_driver: CgroupDriver::Systemd, .. } => unsupported("the systemd cgroup driver"),
         _ => Ok(()),
     }
 }

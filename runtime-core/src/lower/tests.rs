@@ -25,7 +25,7 @@ fn null() -> OwnedFd {
 }
 
 fn entrance() -> Entrance {
-    Entrance { tasks: vec![null()], unified: Some(null()) }
+    Entrance { tasks: vec![null()], unified: Some(null()), by_parent: None }
 }
 
 fn streams() -> Streams {

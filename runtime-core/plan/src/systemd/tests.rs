@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Manager, Place, Property, Value, annotations, place, properties, scope};
+use super::{Place, Property, Systemd, Value, annotations, place, properties, scope};
 use crate::resources::{Resources, Write};
 use crate::{CgroupLayout, Host};
 
@@ -22,7 +22,7 @@ fn host(euid: u32) -> Host {
 }
 
 fn placed(listed: Option<&str>, euid: u32, cgroup: &str) -> Result<Place, String> {
-    let manager = Manager { cgroup: cgroup.into(), version: 252 };
+    let manager = Systemd { cgroup: cgroup.into(), version: 252 };
     place(listed, "c1", &host(euid), &manager).map_err(|refusal| refusal.problem)
 }
 
