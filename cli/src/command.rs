@@ -104,7 +104,7 @@ fn dispatch(session: &Session, program: &str, words: Vec<String>) -> ExitCode {
         Ok(Parsed::Given(given)) => match command.words.check(given.words.len()) {
             Ok(()) => {
                 session.log.debug(&format!("{} {name} {}", session.name, given.words.join(" ")));
-                (command.run)(session, &given)
+                runtime_core::check_kernel().map_err(Failure::from).and_then(|()| (command.run)(session, &given))
             }
             Err(demand) => {
                 print(&format!("Incorrect Usage.\n\n{usage}"));

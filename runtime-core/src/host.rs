@@ -13,12 +13,7 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
     if let Some(host) = HOST.get() {
         return Ok(host);
     }
-    let release = read("/proc/sys/kernel/osrelease")?;
-    if !is_new_enough(&release) {
-        let (major, minor) = KERNEL_FLOOR;
-        let what = format!("tare needs Linux {major}.{minor} or newer; this is {}", release.trim());
-        return Err(Error::new(Kind::Unsupported, what));
-    }
+    check_kernel()?;
     let in_user_namespace = in_user_namespace()?;
     let found = Host {
         cgroups: cgroup::layout()?,
@@ -32,6 +27,25 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
         in_user_namespace,
     };
     Ok(HOST.get_or_init(|| found))
+}
+
+/// Whether this kernel can run containers at all. It costs some microseconds.
+///
+/// # Errors
+/// [`Kind::Unsupported`], in one sentence, when it is too old, or a needed system call is unknown to it or to a filter
+/// around this process.
+pub fn check_kernel() -> Result<(), Error> {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let (major, minor) = KERNEL_FLOOR;
+    let what = if !is_new_enough(&release) {
+        format!("tare needs Linux {major}.{minor} or newer; this is {release}")
+    } else if let Some((call, since)) = crate::sys::floor::missing() {
+        format!("tare needs the system call {call} (Linux {since}), which is not implemented here")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::Unsupported, what))
 }
 
 /// The floor (docs/kernel.md): `mount_setattr` came with 5.12, `cgroup.kill` with 5.14. Checked once,

@@ -39,6 +39,7 @@ pub use container::{
 pub use criu::{CgroupMode, CriuOptions, NetworkLock};
 pub use error::{Error, Kind};
 pub use features::features;
+pub use host::check_kernel;
 pub use oci_spec::runtime as oci;
 pub use process::{ExitStatus, Process, Stdio};
 pub use spec::{read_process, read_spec, read_spec_file};

@@ -45,6 +45,9 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(flags: &Flags) -> Result<(), String> {
+    if matches!(flags.action, Action::Start | Action::Serve) {
+        runtime_core::check_kernel().map_err(|error| error.to_string())?;
+    }
     match flags.action {
         Action::Version => {
             println!(

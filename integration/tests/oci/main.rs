@@ -5,6 +5,7 @@
 mod agreed;
 mod crash;
 mod descriptors;
+mod floor;
 mod foreground;
 mod hostile;
 mod verbs;

@@ -188,10 +188,16 @@ fn sched_attr(scheduler: &tare_plan::Scheduler) -> Vec<u8> {
 
 /// The label that the next execve takes on, written through a procfs that nobody else can reach.
 fn security_label(script: &mut Script<'_>, process: &Process) {
-    let apparmor = process.apparmor.as_ref().map(|name| (c"thread-self/attr/apparmor/exec", "exec ", name));
-    let selinux = process.selinux.as_ref().map(|label| (c"thread-self/attr/exec", "", label));
-    for (path, verb, label) in [apparmor, selinux].into_iter().flatten() {
-        script.what(format!("set security label {}", label.to_string_lossy()));
+    let apparmor = process.apparmor.as_ref().map(|name| {
+        let what = format!("apply apparmor profile {}, which has to be loaded", name.to_string_lossy());
+        (what, c"thread-self/attr/apparmor/exec", "exec ", name)
+    });
+    let selinux = process
+        .selinux
+        .as_ref()
+        .map(|label| (format!("set selinux label {}", label.to_string_lossy()), c"thread-self/attr/exec", "", label));
+    for (what, path, verb, label) in [apparmor, selinux].into_iter().flatten() {
+        script.what(what);
         let proc = script.slot();
         script.push(super::mounts::private_procfs(proc));
         let data = [verb.as_bytes(), label.as_bytes()].concat();

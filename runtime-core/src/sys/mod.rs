@@ -4,6 +4,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod floor;
 pub(crate) mod inherited;
 pub(crate) mod loop_device;
 pub(crate) mod namespace;
