@@ -46,14 +46,21 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::apply`].
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        // Before systemd is told: it asks for no floor.
-        for write in &resources.writes {
-            if let (Some(floor), Some(directory)) = (write.floor, self.directory_of(write.controller)) {
-                refuse_below(&directory.join(floor), &write.value).map_err(|error| error.during(&write.field))?;
-            }
+        if !self.is_unit() {
+            return self.apply(resources);
         }
-        self.change_unit(resources)?;
-        self.apply(resources)
+        // systemd asks for no floor, and is told whole values.
+        let mut told = resources.clone();
+        for write in &mut told.writes {
+            let Some(directory) = self.directory_of(write.controller) else { continue };
+            if let Some(floor) = write.floor {
+                refuse_below(&directory.join(floor.file), floor).map_err(|error| error.during(&write.field))?;
+            }
+            write.value = whole(write, directory).map_err(|error| error.during(&write.field))?.into_owned();
+            write.other_half = None;
+        }
+        self.change_unit(&told)?;
+        self.apply(&told)
     }
 
     fn perform(&self, write: &Write, open: &mut Option<Open>) -> Result<(), Error> {
