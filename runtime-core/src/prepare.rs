@@ -109,8 +109,10 @@ impl Prepared {
         let is_user_namespace = |bit: &u32| *bit == libc::CLONE_NEWUSER.cast_unsigned();
         let mut joined = plan.namespaces.join.iter().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
         refuse_host_namespaces(plan, &joined)?;
-        // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside.
-        joined.sort_by_key(|(bit, _)| is_user_namespace(bit));
+        // The user namespace last: before it, joining asks for privileges in the host's; after it, for those inside. Who
+        // has none in the host's has to begin there.
+        let last = host::host()?.euid == 0;
+        joined.sort_by_key(|(bit, _)| is_user_namespace(bit) == last);
         let cloner = cloner(plan)?;
         let device = |one| device(one, plan.device_source, cloner);
         let mut made = Vec::new();

@@ -3,6 +3,7 @@
 //! `TARE_UNDER_TEST=runc cargo test -p integration --test oci` proves the tests themselves; without it they judge tare.
 
 mod agreed;
+mod apart;
 mod crash;
 mod descriptors;
 mod floor;

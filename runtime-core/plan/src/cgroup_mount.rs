@@ -99,7 +99,11 @@ fn hierarchy_tree(
     around: Surroundings<'_>,
 ) -> Result<Tree, Refusal> {
     if !around.namespaces.has(Kind::Cgroup) {
-        return Ok(Tree::Bind { source: below(&hierarchy.mountpoint, around.cgroup), reach: Reach::Top });
+        // Without privileges there may be no cgroup of the container's own. Then it sees what its user sees anyway, as with
+        // crun.
+        let unprivileged = around.host.euid != 0 || around.host.in_user_namespace;
+        let shown = if unprivileged { Path::new("/") } else { around.cgroup };
+        return Ok(Tree::Bind { source: below(&hierarchy.mountpoint, shown), reach: Reach::Top });
     }
     let mut told = parameters("cgroup", target, options);
     for controller in &hierarchy.controllers {

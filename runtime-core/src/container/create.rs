@@ -47,6 +47,12 @@ impl Undo {
         if place::made(&cgroup, plan)? {
             return Ok(cgroup);
         }
+        if plan.namespaces.new & lower::NEWPID == 0 {
+            crate::warnings::warn(
+                "Creating a rootless container with no cgroup and no private pid namespace. Such configuration is \
+                 strongly discouraged (as it is impossible to properly kill all container's processes)",
+            );
+        }
         self.record.cgroup = Cgroup::none();
         self.record.write(&self.state)?;
         Ok(Cgroup::none())
