@@ -1,5 +1,6 @@
 //! A connection to containerd in one namespace, and the making of containers. Tasks are in [`crate::task`].
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 use services::containers_client::ContainersClient;
 use services::tasks_client::TasksClient;
 
-use crate::{Container, Containerd, Runtime, image, spec};
+use crate::{Container, Containerd, Runtime, Status, image, spec};
 
 const SNAPSHOTTER: &str = "overlayfs";
 
@@ -92,6 +93,16 @@ impl Client {
     pub async fn container_rooted(&self, id: &str, state: &Path, edit: impl FnOnce(&mut Value)) -> Result<Container> {
         self.snapshot(id, &[]).await?;
         self.record(id, SNAPSHOTTER, state, edit).await
+    }
+
+    /// Keeps the collector from taking something that no image refers to. It goes with containerd's home.
+    pub(crate) async fn keep_content(&self, digest: &str) -> Result<(), Status> {
+        let labels = HashMap::from([("containerd.io/gc.root".to_owned(), "2026-01-01T00:00:00Z".to_owned())]);
+        let info = services::Info { digest: digest.to_owned(), labels, ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
+        let request = services::UpdateRequest { info: Some(info), update_mask };
+        services::content_client::ContentClient::new(self.channel()).update(self.request(request)).await?;
+        Ok(())
     }
 
     /// As [`Client::container`], of a snapshot with these labels: the snapshotter may go by them.

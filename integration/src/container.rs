@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_client::services::v1::CreateTaskRequest;
+use containerd_client::types::Descriptor;
 use serde_json::Value;
 
 use crate::stdio::Pipes;
@@ -40,6 +41,14 @@ impl Container {
     /// # Errors
     /// The status that containerd answers.
     pub async fn create(&self, stdio: &Stdio) -> Result<Task, Status> {
+        self.create_from(stdio, None).await
+    }
+
+    /// Creates the task, from a checkpoint if there is one.
+    ///
+    /// # Errors
+    /// The status that containerd answers.
+    pub async fn create_from(&self, stdio: &Stdio, checkpoint: Option<Descriptor>) -> Result<Task, Status> {
         let mut rootfs = if self.on_snapshot {
             self.client.mounts(&self.id).await.map_err(|error| Status::internal(error.to_string()))?
         } else {
@@ -55,6 +64,7 @@ impl Container {
             stdout: stdio.stdout.clone(),
             stderr: stdio.stderr.clone(),
             terminal: stdio.terminal,
+            checkpoint,
             ..Default::default()
         };
         let answer = self.client.tasks().create(self.client.request(request)).await?.into_inner();

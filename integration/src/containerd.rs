@@ -181,7 +181,9 @@ impl Containerd {
     fn search_path(&self) -> String {
         let inherited = std::env::var("PATH").unwrap_or_default();
         let private = std::env::var("TARE_CONTAINERD").map_or_else(|_| String::new(), |folder| format!("{folder}:"));
-        format!("{}:{private}{inherited}:/usr/sbin", self.home.join("bin").display())
+        let criu = crate::criu().ok().and_then(|criu| Some(format!("{}:", criu.parent()?.display())));
+        let own = self.home.join("bin").display().to_string();
+        format!("{own}:{}{private}{inherited}:/usr/sbin", criu.unwrap_or_default())
     }
 
     fn wait_until_it_answers(&self) -> Result<()> {

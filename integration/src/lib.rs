@@ -8,6 +8,7 @@
 mod client;
 mod container;
 mod containerd;
+mod criu;
 pub mod docker;
 mod events;
 pub mod home;
@@ -25,6 +26,7 @@ mod task;
 pub use client::Client;
 pub use container::{Container, Output};
 pub use containerd::{Containerd, shared, shim_binary};
+pub use criu::{criu, skip_without_criu};
 pub use events::{Event, Happening, Recorder, until};
 pub use image::{busybox_links, unpack as unpack_image};
 pub use runtime::{Product, Runtime, full, skip_unless_tare};

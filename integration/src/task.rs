@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use containerd_client::services::v1 as api;
+use containerd_client::types::Descriptor;
 use containerd_client::types::v1::{Process as State, Status as Phase};
 use prost_types::{Any, Timestamp};
 use serde_json::Value;
@@ -237,6 +238,22 @@ impl Task {
         let request = api::ResumeTaskRequest { container_id: self.id.clone() };
         self.client.tasks().resume(self.client.request(request)).await?;
         Ok(())
+    }
+
+    /// Writes the container to disk; with options, CRIU's. The answer is what containerd keeps of it.
+    ///
+    /// # Errors
+    /// The status that containerd answers.
+    pub async fn checkpoint(&self, options: Option<Any>) -> Result<Option<Descriptor>, Status> {
+        let request = api::CheckpointTaskRequest { container_id: self.id.clone(), options, ..Default::default() };
+        let answer = self.client.tasks().checkpoint(self.client.request(request)).await?.into_inner();
+        let is_image =
+            |one: &Descriptor| one.media_type == "application/vnd.containerd.container.criu.checkpoint.criu.tar";
+        let image = answer.descriptors.into_iter().find(is_image);
+        if let Some(image) = &image {
+            self.client.keep_content(&image.digest).await?;
+        }
+        Ok(image)
     }
 
     /// The numbers of the container's processes.

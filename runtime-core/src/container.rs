@@ -34,7 +34,7 @@ pub use checkpoint::{Afterwards, Checkpoint, Extent};
 pub use dry_run::{Step, dry_run};
 pub use end::{Removed, remove};
 pub use found::{About, Status};
-pub use restore::Restore;
+pub use restore::{Restore, Restoring};
 
 /// What [`Container::create`] is asked for.
 #[derive(Debug)]

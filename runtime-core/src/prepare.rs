@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -42,7 +42,7 @@ pub(crate) enum Origin {
 #[derive(Debug, Clone)]
 pub(crate) enum Users {
     Container,
-    Own(Rc<OwnedFd>),
+    Own(Arc<OwnedFd>),
 }
 
 /// Who clones the host's trees.
@@ -221,7 +221,7 @@ fn rootfs(path: &Path, cloner: Cloner) -> Result<Source, Error> {
 }
 
 /// User namespaces that are made for mounts, one for each pair of maps.
-type Made = Vec<(MountUsers, Rc<OwnedFd>)>;
+type Made = Vec<(MountUsers, Arc<OwnedFd>)>;
 
 fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Source>, Error> {
     let target = || String::from_utf8_lossy(mount.target.as_c_str().to_bytes()).into_owned();
@@ -236,10 +236,10 @@ fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Sourc
 fn users(wanted: &MountUsers, made: &mut Made) -> Result<Users, Error> {
     let MountUsers::Own { uids, gids } = wanted else { return Ok(Users::Container) };
     if let Some((_, users)) = made.iter().find(|(known, _)| known == wanted) {
-        return Ok(Users::Own(Rc::clone(users)));
+        return Ok(Users::Own(Arc::clone(users)));
     }
-    let users = Rc::new(id_map::namespace(uids, gids)?);
-    made.push((wanted.clone(), Rc::clone(&users)));
+    let users = Arc::new(id_map::namespace(uids, gids)?);
+    made.push((wanted.clone(), Arc::clone(&users)));
     Ok(Users::Own(users))
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Request {
     Resume,
     /// Change its limits.
     Update,
+    /// Write it to disk.
+    Checkpoint,
     /// Signal it.
     Kill,
     /// Change its terminal's size.
@@ -84,7 +86,7 @@ pub(crate) struct Refused {
 /// # Errors
 /// The refusal, with the text that containerd's clients know.
 pub(crate) fn allow(request: Request, state: State) -> Result<(), Refused> {
-    use Request::{Delete, Exec, Kill, Pause, Resize, Resume, Start, Update};
+    use Request::{Checkpoint, Delete, Exec, Kill, Pause, Resize, Resume, Start, Update};
     use State::{Created, Paused, Pausing, Running, Stopped};
     match (request, state) {
         (Start, Created) => Ok(()),
@@ -92,6 +94,7 @@ pub(crate) fn allow(request: Request, state: State) -> Result<(), Refused> {
         (Pause, Running) => Ok(()),
         (Resume, Paused) => Ok(()),
         (Update, Created | Running | Pausing | Paused) => Ok(()),
+        (Checkpoint, Running | Paused) => Ok(()),
         (Kill, Created | Running | Pausing | Paused) => Ok(()),
         (Resize, Created | Running | Pausing | Paused) => Ok(()),
         (Delete, Created | Stopped) => Ok(()),
@@ -149,6 +152,8 @@ impl fmt::Display for Refused {
             (Request::Pause, _) => write!(f, "cannot pause a {state} container"),
             (Request::Resume, State::Running) => f.write_str("cannot resume a running process"),
             (Request::Resume, _) => write!(f, "cannot resume a {state} container"),
+            (Request::Checkpoint, State::Created) => f.write_str("cannot checkpoint a task in created state"),
+            (Request::Checkpoint, _) => write!(f, "cannot checkpoint a {state} container"),
             (Request::Update, _) => write!(f, "cannot update a {state} container"),
             (Request::Resize, _) => write!(f, "cannot resize a {state} container"),
             (Request::Start, _) => write!(f, "cannot start a {state} process"),
@@ -187,6 +192,9 @@ mod tests {
         check(Request::Resume, [created, running, &resume("pausing"), "ok", &resume("stopped")]);
         check(Request::Update, ["ok", "ok", "ok", "ok", "cannot update a stopped container"]);
         check(Request::Resize, ["ok", "ok", "ok", "ok", "cannot resize a stopped container"]);
+        let checkpoint = |state| format!("cannot checkpoint a {state} container");
+        let created = "cannot checkpoint a task in created state";
+        check(Request::Checkpoint, [created, "ok", &checkpoint("pausing"), "ok", &checkpoint("stopped")]);
         check(Request::Kill, ["ok", "ok", "ok", "ok", "process already finished"]);
         let delete = |state| format!("cannot delete a {state} process");
         check(Request::Delete, ["ok", &delete("running"), &delete("pausing"), &delete("paused"), "ok"]);

@@ -27,11 +27,13 @@ pub(crate) struct Options {
     pub(crate) systemd_cgroup: bool,
     /// Where operators look for runtime state.
     pub(crate) root: PathBuf,
+    /// Where CRIU writes its log when it restores; empty: in the bundle.
+    pub(crate) criu_work_path: PathBuf,
     /// Another OCI runtime to execute.
     binary_name: String,
 }
 
-/// Reads the options of a request. CRIU's paths are not for tare.
+/// Reads the options of a request.
 ///
 /// # Errors
 /// [`Kind::Invalid`] for a type that is not known, for one that cannot be read, and for one that names another runtime.
@@ -68,6 +70,7 @@ fn from_runc(options: runc::Options) -> Options {
         io_gid: options.io_gid,
         systemd_cgroup: options.systemd_cgroup,
         root: options.root.into(),
+        criu_work_path: options.criu_work_path.into(),
         binary_name: options.binary_name,
     }
 }

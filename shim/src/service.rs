@@ -13,14 +13,16 @@ use protos::protobuf::well_known_types::any::Any;
 use protos::shim_async;
 use protos::ttrpc;
 use protos::ttrpc::r#async::TtrpcContext;
-use runtime_core::{CgroupDriver, Container, Create, Error, Kind, RootfsMount, oci};
+use runtime_core::{
+    CgroupDriver, Container, Create, CriuOptions, Error, Kind, Restore, Restoring, RootfsMount, Stdio, oci,
+};
 use tokio::sync::watch;
 
 use crate::bootstrap::leave;
-use crate::decode;
+use crate::decode::{self, CRIU_WORK};
 use crate::encode;
 use crate::events::Events;
-use crate::options;
+use crate::options::{self, Options};
 use crate::orphans::Birth;
 use crate::process::Process;
 use crate::root;
@@ -108,9 +110,6 @@ impl Service {
 
     async fn make(self, request: api::CreateTaskRequest) -> Result<u32, Error> {
         let reserved = self.reserve(&request.id)?;
-        if !request.checkpoint.is_empty() {
-            return Err(Error::new(Kind::Unsupported, "restore is not supported by tare yet"));
-        }
         let options = options::read(&request.options.clone().unwrap_or_default())?;
         let streams = Streams {
             stdin: request.stdin.clone(),
@@ -127,38 +126,40 @@ impl Service {
         };
         let birth = Birth::expected();
         let (stdio, prepared) = stdio::open(&streams, &owner).await?;
-        let (id, bundle, rootfs) = (request.id.clone(), owner.bundle.clone(), rootfs(&request.rootfs));
-        let namespace = self.namespace.clone();
+        let (id, namespace, rootfs) = (request.id.clone(), self.namespace.clone(), rootfs(&request.rootfs));
+        let bundle = owner.bundle.clone();
+        let checkpoint = (!request.checkpoint.is_empty()).then(|| PathBuf::from(&request.checkpoint));
         let made = blocking(move || {
-            let spec = runtime_core::read_spec(&bundle)?;
-            root::link(&options.root, &namespace, &id, &bundle)?;
+            let create = asked(&options, &namespace, &id, &bundle, stdio)?;
             if !rootfs.is_empty() {
                 decode::folder(&bundle.join("rootfs"))?;
             }
-            let linked = bundle.clone();
-            Container::create(Create {
-                rootfs,
-                no_pivot: options.no_pivot_root,
-                no_new_keyring: options.no_new_keyring,
-                cgroup_driver: match options.systemd_cgroup {
-                    true => CgroupDriver::Systemd,
-                    false => CgroupDriver::Cgroupfs,
-                },
-                ..Create::new(&id, bundle.clone(), spec, bundle, stdio)
-            })
-            .inspect_err(|_| drop(root::unlink(&linked)))
+            let create = Create { rootfs, ..create };
+            let made = match checkpoint {
+                None => Container::create(create).map(|(container, init)| Made::Born(Box::new(container), init)),
+                Some(images) => Restoring::prepare(restored(create, images, &options))
+                    .map(|restoring| Made::OnDisk(Box::new(restoring))),
+            };
+            made.inspect_err(|_| drop(root::unlink(&bundle)))
         });
-        let (container, mut init) = made.await.map_err(|error| error.during("OCI runtime create failed"))?;
-        let console = init.take_console();
+        let made = made.await.map_err(|error| error.during("OCI runtime create failed"))?;
         let process = Arc::new(Process::new(&request.id, "", streams));
-        let connected = prepared.connect(console).and_then(|io| process.born(init, io));
-        if let Err(error) = connected {
-            return Err(undone(container, error).await);
-        }
+        let task = match made {
+            Made::OnDisk(restoring) => Task::on_disk(restoring, prepared, process, owner, self.events.clone()),
+            Made::Born(container, mut init) => {
+                let console = init.take_console();
+                let connected = prepared.connect(console).and_then(|io| process.born(init, io));
+                if let Err(error) = connected {
+                    return Err(undone(*container, error).await);
+                }
+                Task::new(*container, process, owner, self.events.clone())
+            }
+        };
         drop(birth);
-        self.events.publish(&created(request, encode::pid(process.pid())));
-        let pid = encode::pid(process.pid());
-        reserved.fill(Task::new(container, process, owner, self.events.clone()));
+        let pid = encode::pid(task.init.pid());
+        self.events.publish(&created(request, pid));
+        task.watch();
+        reserved.fill(task);
         Ok(pid)
     }
 
@@ -222,6 +223,37 @@ impl Drop for Reserved {
             self.service.forget(&self.id);
         }
     }
+}
+
+/// What a Create has made.
+enum Made {
+    /// A container whose init waits to be started.
+    Born(Box<Container>, runtime_core::Process),
+    /// One whose processes are on disk until it is started.
+    OnDisk(Box<Restoring>),
+}
+
+/// What the core is asked for, but for the rootfs.
+fn asked(options: &Options, namespace: &str, id: &str, bundle: &Path, stdio: Stdio) -> Result<Create, Error> {
+    let spec = runtime_core::read_spec(bundle)?;
+    root::link(&options.root, namespace, id, bundle)?;
+    Ok(Create {
+        no_pivot: options.no_pivot_root,
+        no_new_keyring: options.no_new_keyring,
+        cgroup_driver: match options.systemd_cgroup {
+            true => CgroupDriver::Systemd,
+            false => CgroupDriver::Cgroupfs,
+        },
+        ..Create::new(id, bundle.to_path_buf(), spec, bundle.to_path_buf(), stdio)
+    })
+}
+
+/// The same, brought back from disk. containerd has no other choices for a restore.
+fn restored(create: Create, images: PathBuf, options: &Options) -> Restore {
+    let named = Some(&options.criu_work_path).filter(|path| !path.as_os_str().is_empty());
+    let work = named.cloned().unwrap_or_else(|| create.bundle.join(CRIU_WORK));
+    let criu = CriuOptions::default();
+    Restore { create, images, work: Some(work), lsm_profile: None, lsm_mount_context: None, options: criu }
 }
 
 /// Takes away a container whose streams could not be connected; the error stays the one to report.
@@ -362,8 +394,12 @@ impl shim_async::Task for Service {
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, request: api::CheckpointTaskRequest) -> ttrpc::Result<api::Empty> {
-        let unsupported = || Error::new(Kind::Unsupported, "checkpoint is not supported by tare yet");
-        answer("checkpoint", &request.id, self.task(&request.id).and_then(|_| Err(unsupported())))
+        let written = async {
+            let task = self.task(&request.id)?;
+            let asked = decode::checkpoint(&request, &task.bundle)?;
+            whole(task.checkpoint(asked)).await
+        };
+        answer("checkpoint", &request.id, written.await).map(empty)
     }
 
     async fn update(&self, _: &TtrpcContext, request: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {

@@ -4,14 +4,16 @@
 //! neither overtake the start nor fall into the middle of a pause. Nothing that a client must always be able to do, to
 //! look or to kill, waits for the gate.
 
+mod disk;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use protos::events::{TaskDelete, TaskExecAdded};
 use runtime_core::cgroup::Stats;
-use runtime_core::{Container, Error, Kind, oci};
+use runtime_core::{Container, Error, Kind, Restoring, oci};
 use tokio::sync::watch;
 
 use crate::encode;
@@ -22,6 +24,7 @@ use crate::orphans::Birth;
 use crate::process::{Exit, Process};
 use crate::stdio::{self, Owner, Streams};
 use crate::work::blocking;
+use disk::OnDisk;
 
 /// A task.
 #[derive(Debug)]
@@ -31,7 +34,10 @@ pub(crate) struct Task {
     /// Its first process.
     pub(crate) init: Arc<Process>,
     owner: Owner,
-    container: Arc<Container>,
+    /// The container; absent while its processes are on disk.
+    container: OnceLock<Arc<Container>>,
+    /// What is on disk until the start.
+    on_disk: Mutex<Option<OnDisk>>,
     execs: Mutex<BTreeMap<String, Exec>>,
     /// Execs that run or are about to. Init's end is announced when there are none.
     running: watch::Sender<usize>,
@@ -68,23 +74,56 @@ pub(crate) struct Deleted {
 }
 
 impl Task {
-    /// A task around a container whose init was just born. Its end is awaited from now on.
+    /// A task around a container whose init was just born.
     #[must_use]
     pub(crate) fn new(container: Container, init: Arc<Process>, owner: Owner, events: Events) -> Arc<Self> {
-        let task = Arc::new(Self {
+        Self::with(OnceLock::from(Arc::new(container)), None, init, owner, events)
+    }
+
+    /// A task around a container whose processes are on disk until it is started.
+    #[must_use]
+    pub(crate) fn on_disk(
+        restoring: Box<Restoring>,
+        streams: stdio::Prepared,
+        init: Arc<Process>,
+        owner: Owner,
+        events: Events,
+    ) -> Arc<Self> {
+        Self::with(OnceLock::new(), Some(OnDisk { restoring, streams }), init, owner, events)
+    }
+
+    fn with(
+        container: OnceLock<Arc<Container>>,
+        on_disk: Option<OnDisk>,
+        init: Arc<Process>,
+        owner: Owner,
+        events: Events,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             bundle: owner.bundle.clone(),
             init,
             owner,
-            container: Arc::new(container),
+            container,
+            on_disk: Mutex::new(on_disk),
             execs: Mutex::default(),
             running: watch::Sender::new(0),
             gate: tokio::sync::Mutex::default(),
             oom: Mutex::default(),
             events,
-        });
-        task.watch_memory();
-        tokio::spawn(task.clone().await_init());
-        task
+        })
+    }
+
+    /// Awaits the container's end from now on, if it has begun.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        if let Some(container) = self.container.get() {
+            self.watch_memory(container);
+            tokio::spawn(self.clone().await_init(container.clone()));
+        }
+    }
+
+    fn container(&self) -> Result<Arc<Container>, Error> {
+        let missing = || Error::new(Kind::State, "the container is on disk until it is started");
+        self.container.get().cloned().ok_or_else(missing)
     }
 
     /// The process that is meant: init for an empty exec id.
@@ -114,8 +153,14 @@ impl Task {
     pub(crate) async fn start(self: Arc<Self>) -> Result<i32, Error> {
         let _turn = self.gate.lock().await;
         allow(Request::Start, self.init.progress().state)?;
-        let container = self.container.clone();
-        blocking(move || container.start()).await.map_err(|error| error.during("OCI runtime start failed"))?;
+        let on_disk = self.on_disk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(on_disk) = on_disk {
+            let restored = self.bring_back(on_disk).await;
+            restored.map_err(|error| error.during("OCI runtime restore failed"))?;
+        } else {
+            let container = self.container()?;
+            blocking(move || container.start()).await.map_err(|error| error.during("OCI runtime start failed"))?;
+        }
         self.init.happened(Fact::Started, &self.events);
         Ok(self.init.pid())
     }
@@ -126,6 +171,9 @@ impl Task {
     /// Refused, or there is one of that id.
     pub(crate) fn add_exec(&self, id: &str, streams: Streams, spec: oci::Process) -> Result<(), Error> {
         allow(Request::Exec, self.init.progress().state)?;
+        if self.container.get().is_none() {
+            return Err(Error::new(Kind::State, "cannot exec in a created state"));
+        }
         let mut execs = self.execs();
         if execs.contains_key(id) {
             return Err(Error::new(Kind::Exists, format!("id {id}")));
@@ -156,7 +204,7 @@ impl Task {
         self.may_join()?;
         let _birth = Birth::expected();
         let (stdio, prepared) = stdio::open(&exec.process.streams, &self.owner).await?;
-        let container = self.container.clone();
+        let container = self.container()?;
         let request = runtime_core::Exec::new((*exec.spec).clone(), stdio);
         let born = blocking(move || container.exec(request)).await;
         let mut born = born
@@ -199,14 +247,14 @@ impl Task {
         let state = self.init.progress().state;
         allow(Request::Kill, state)?;
         if target == Target::All {
-            let container = self.container.clone();
+            let container = self.container()?;
             blocking(move || container.signal_all(signal)).await?;
         } else {
             self.init.signal(signal).map_err(finished)?;
         }
         if signal == libc::SIGKILL && state == State::Paused {
             // A frozen process of a version 1 cgroup dies only once it is thawed.
-            let container = self.container.clone();
+            let container = self.container()?;
             blocking(move || container.resume()).await?;
         }
         Ok(())
@@ -220,7 +268,7 @@ impl Task {
         let _turn = self.gate.lock().await;
         allow(Request::Pause, self.init.progress().state)?;
         self.init.happened(Fact::Freezing, &self.events);
-        let container = self.container.clone();
+        let container = self.container()?;
         let frozen = blocking(move || container.pause()).await;
         self.init.happened(if frozen.is_ok() { Fact::Frozen } else { Fact::Thawed }, &self.events);
         frozen
@@ -233,7 +281,7 @@ impl Task {
     pub(crate) async fn resume(self: Arc<Self>) -> Result<(), Error> {
         let _turn = self.gate.lock().await;
         allow(Request::Resume, self.init.progress().state)?;
-        let container = self.container.clone();
+        let container = self.container()?;
         blocking(move || container.resume()).await?;
         self.init.happened(Fact::Thawed, &self.events);
         Ok(())
@@ -246,7 +294,7 @@ impl Task {
     pub(crate) async fn update(self: Arc<Self>, resources: oci::LinuxResources) -> Result<(), Error> {
         let _turn = self.gate.lock().await;
         allow(Request::Update, self.init.progress().state)?;
-        let container = self.container.clone();
+        let container = self.container()?;
         blocking(move || container.update(&resources)).await
     }
 
@@ -265,7 +313,7 @@ impl Task {
     /// # Errors
     /// The kernel refusing. A container that has ended has no processes, and perhaps no cgroup.
     pub(crate) async fn pids(self: Arc<Self>) -> Result<Vec<(i32, Option<String>)>, Error> {
-        let container = self.container.clone();
+        let container = self.container()?;
         let pids = match blocking(move || container.pids()).await {
             Err(error) if error.kind() == Kind::NotFound && self.init.progress().state == State::Stopped => Vec::new(),
             pids => pids?,
@@ -280,7 +328,7 @@ impl Task {
     /// # Errors
     /// Its cgroup is gone.
     pub(crate) async fn stats(self: Arc<Self>) -> Result<Stats, Error> {
-        let container = self.container.clone();
+        let container = self.container()?;
         blocking(move || container.stats()).await
     }
 
@@ -309,6 +357,9 @@ impl Task {
     /// Refused, or what could not be taken away.
     pub(crate) async fn delete(self: Arc<Self>) -> Result<Deleted, Error> {
         allow(Request::Delete, self.init.progress().state)?;
+        if self.container.get().is_none() {
+            return self.forget().await;
+        }
         if self.init.progress().state == State::Created {
             match self.init.signal(libc::SIGKILL) {
                 Err(error) if error.kind() != Kind::Finished => return Err(error),
@@ -320,7 +371,7 @@ impl Task {
         if self.init.progress().gone {
             return Err(Error::new(Kind::NotFound, "container does not exist"));
         }
-        let container = self.container.clone();
+        let container = self.container()?;
         blocking(move || container.delete()).await?;
         let leftover: Vec<Exec> = std::mem::take(&mut *self.execs()).into_values().collect();
         for exec in leftover {
@@ -335,23 +386,23 @@ impl Task {
     }
 
     /// Awaits init's end. It is on record before anything else is done about it, and announced last of all.
-    async fn await_init(self: Arc<Self>) {
+    async fn await_init(self: Arc<Self>, container: Arc<Container>) {
         let exit = match self.init.reaped().await {
             Ok(exit) => exit,
             Err(error) => return log::error!("container {}: wait for init: {error}", self.init.container),
         };
         self.init.note_end();
-        if let Err(error) = self.container.record_exit(exit.status, exit.at) {
+        if let Err(error) = container.record_exit(exit.status, exit.at) {
             log::error!("container {}: record the exit: {error}", self.init.container);
         }
         let _turn = self.gate.lock().await;
-        if !self.container.owns_pid_namespace() {
-            let container = self.container.clone();
-            match blocking(move || container.signal_all(libc::SIGKILL)).await {
+        if !container.owns_pid_namespace() {
+            let killed = container.clone();
+            match blocking(move || killed.signal_all(libc::SIGKILL)).await {
                 Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Finished) => {
                     log::warn!("container {}: end the rest: {error}", self.init.container);
                 }
-                _ => self.rest_is_gone().await,
+                _ => rest_is_gone(&container).await,
             }
         }
         let mut running = self.running.subscribe();
@@ -364,16 +415,6 @@ impl Task {
         self.init.exited(exit, &self.events);
     }
 
-    /// Waits, within a bound, until the processes that have been killed are no more: who hears of init's end may look.
-    async fn rest_is_gone(&self) {
-        for _ in 0..100 {
-            if self.container.pids().map_or(true, |pids| pids.is_empty()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
     /// Awaits an exec's end. Held until its start was announced, so that the end follows.
     async fn await_exec(self: Arc<Self>, process: Arc<Process>, starting: Starting) {
         match process.reaped().await {
@@ -383,9 +424,9 @@ impl Task {
         drop(starting);
     }
 
-    fn watch_memory(&self) {
+    fn watch_memory(&self, container: &Container) {
         let (name, events) = (self.init.container.clone(), self.events.clone());
-        let watch = self.container.oom_watch().map_err(|error| error.to_string());
+        let watch = container.oom_watch().map_err(|error| error.to_string());
         match watch.and_then(|watch| oom::Watch::start(watch, name, events).map_err(|error| error.to_string())) {
             Ok(watch) => *self.oom.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),
             Err(error) => log::warn!("container {}: watch for memory: {error}", self.init.container),
@@ -410,6 +451,16 @@ impl Task {
 
     fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Exec>> {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits, within a bound, until the processes that have been killed are no more: who hears of init's end may look.
+async fn rest_is_gone(container: &Container) {
+    for _ in 0..100 {
+        if container.pids().map_or(true, |pids| pids.is_empty()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

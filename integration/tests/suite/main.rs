@@ -3,6 +3,7 @@
 //! `TARE_UNDER_TEST=runc cargo test -p integration` proves the tests themselves; without it they judge tare.
 
 mod bootstrap;
+mod checkpoint;
 mod events;
 mod exec;
 mod faults;

@@ -28,6 +28,7 @@ use crate::spec::keep_spec;
 use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs};
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
+#[derive(Debug)]
 pub(super) struct Undo {
     state: PathBuf,
     pub(super) record: Record,
@@ -35,6 +36,7 @@ pub(super) struct Undo {
 }
 
 /// Everything that a container has before its first process.
+#[derive(Debug)]
 pub(super) struct Ground {
     pub(super) plan: Plan,
     pub(super) undo: Undo,
@@ -56,6 +58,12 @@ impl Undo {
         self.record.cgroup = Cgroup::none();
         self.record.write(&self.state)?;
         Ok(Cgroup::none())
+    }
+
+    /// Takes everything away.
+    pub(super) fn now(mut self) -> Result<(), Error> {
+        self.armed = false;
+        super::end::finish(&self.record, &self.state)
     }
 }
 

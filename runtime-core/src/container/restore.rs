@@ -49,35 +49,68 @@ pub struct Restore {
     pub options: CriuOptions,
 }
 
+/// A container whose processes are still on disk, with everything else of it in place. Dropped, it is taken away.
+#[derive(Debug)]
+pub struct Restoring {
+    request: Restore,
+    images: OwnedFd,
+    /// What init had as 0, 1 and 2.
+    names: Vec<String>,
+    ground: Ground,
+}
+
 impl Container {
-    /// Makes the container and brings its processes back. They run, or are paused, as they did when they were written.
+    /// Makes the container and brings its processes back, which run on.
     ///
     /// # Errors
-    /// As [`Container::create`]; [`Kind::NotFound`] without an image; what CRIU could not restore, in the words of its log.
-    /// Whatever was half-made has been undone.
-    pub fn restore(mut request: Restore) -> Result<(Self, Process), Error> {
+    /// As [`Restoring::prepare`] and [`Restoring::bring_back`].
+    pub fn restore(request: Restore) -> Result<(Self, Process), Error> {
+        Restoring::prepare(request)?.bring_back()
+    }
+}
+
+impl Restoring {
+    /// Makes everything but the processes: from here on the rootfs may be changed to what it was when they were written.
+    ///
+    /// # Errors
+    /// As [`Container::create`]; [`Kind::NotFound`] without an image, [`Kind::Unsupported`] without CRIU. Whatever was
+    /// half-made has been undone.
+    pub fn prepare(mut request: Restore) -> Result<Self, Error> {
         crate::criu::program()?;
         refuse(&request.create)?;
         let images = open_images(&request.images)?;
         let names = read_descriptors(&images, &request.images)?;
-        let Ground { plan, mut undo, prepared } = lay_ground(&mut request.create)?;
-        refuse_id_maps(&plan)?;
+        let ground = lay_ground(&mut request.create)?;
+        refuse_id_maps(&ground.plan)?;
+        Ok(Self { request, images, names, ground })
+    }
+
+    /// Takes everything away again.
+    ///
+    /// # Errors
+    /// What could not be taken away.
+    pub fn give_up(self) -> Result<(), Error> {
+        self.ground.undo.now()
+    }
+
+    /// Brings the processes back, which run on.
+    ///
+    /// # Errors
+    /// What CRIU could not restore, in the words of its log. Everything has then been undone.
+    pub fn bring_back(self) -> Result<(Container, Process), Error> {
+        let Self { request, images, names, ground: Ground { plan, mut undo, prepared } } = self;
         make_mount_points(&plan, &prepared)?;
         let mounts = undo.record.rootfs_mounts.clone();
         let place = request.create.state.join(ROOT);
         undo.record.rootfs_mounts.push(place);
         undo.record.write(&request.create.state)?;
-        let restored = bring_back(
-            &request,
-            &plan,
-            &prepared,
-            &Image { images: &images, names: &names, cgroups: &undo.record.cgroup.paths() },
-        )?;
+        let image = Image { images: &images, names: &names, cgroups: &undo.record.cgroup.paths() };
+        let restored = bring_back(&request, &plan, &prepared, &image)?;
         undo.record.rootfs_mounts = mounts;
         if has_time_namespace(restored.pid()) {
             undo.record.own_namespaces |= NEWTIME;
         }
-        Self::settle(&request.create, plan, undo, restored, None)
+        Container::settle(&request.create, plan, undo, restored, None)
     }
 }
 

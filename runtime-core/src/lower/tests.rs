@@ -42,7 +42,7 @@ fn named(mount: &Mount) -> Option<Source> {
     let name = std::ffi::CString::new(source.to_str().unwrap()).unwrap();
     let id_map = mount.id_map.as_ref().map(|map| match map.users {
         MountUsers::Container => (Users::Container, map.reach),
-        MountUsers::Own { .. } => (Users::Own(std::rc::Rc::new(null())), map.reach),
+        MountUsers::Own { .. } => (Users::Own(std::sync::Arc::new(null())), map.reach),
     });
     Some(Source { origin: Origin::Named(name, *reach), id_map, make: tare_init::script::make::DIRECTORY })
 }
