@@ -6,11 +6,11 @@ use libfuzzer_sys::fuzz_target;
 use tare_init::perform::Script;
 use tare_init::script::{MAGIC, Op, Record, Sink};
 
-/// The data of a script, as the parent writes it.
+/// What the ops of a script point into, as the parent writes it.
 #[derive(Default)]
-struct Data(Vec<u8>);
+struct Written(Vec<u8>);
 
-impl Sink for Data {
+impl Sink for Written {
     fn store(&mut self, bytes: &[u8]) -> u32 {
         let offset = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(bytes);
@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
             Op::Groups { groups } => assert!(groups.iter().count() <= bytes.len() / 4),
             _ => {}
         }
-        let mut data = Data::default();
+        let mut data = Written::default();
         let words = op.encode(&mut data);
         let again = Op::decode(&words, &data.0);
         assert_eq!(again.map(|op| op.to_string()), Some(text));

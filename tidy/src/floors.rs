@@ -3,7 +3,7 @@
 use crate::{Breach, Manifest, Source};
 
 /// Our crates, and which of ours each may be built of.
-const FLOORS: [(&str, &[&str]); 8] = [
+const FLOORS: [(&str, &[&str]); 9] = [
     ("containerd-shim-tare-v2", &["protos", "runtime-core"]),
     ("tare", &["runtime-core"]),
     ("runtime-core", &["tare-plan", "tare-init"]),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("protos", &[]),
     ("integration", &["protos"]),
     ("tidy", &[]),
+    ("tare-fuzz", &["runtime-core", "tare-plan", "tare-init"]),
 ];
 
 /// Foreign crates that only some of ours may name: what speaks the wire, what waits, what reads flags.
