@@ -1,4 +1,4 @@
-//! The systemd cgroup driver against a real systemd: run as root, and by a user with a manager of their own (a login, or
+//! The systemd cgroup driver against a real systemd: as root, and again as a user with a manager of their own (a login, or
 //! `loginctl enable-linger`). Without systemd or on cgroup version 1 each test says so and is passed over;
 //! `scripts/vm run` has both.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
@@ -40,6 +40,26 @@ fn host_has_systemd(whom: For) -> bool {
     };
     println!("skipped: {missing}");
     false
+}
+
+/// Runs a test of this name again, as the first user whose service manager is running.
+fn as_a_user_with_a_manager(test: &str) {
+    let folders = std::fs::read_dir("/run/user").into_iter().flatten();
+    let mut users = folders.filter_map(|folder| folder.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let Some(user) = users.find(|user| *user != 0 && Path::new(&format!("/run/user/{user}/systemd/private")).exists())
+    else {
+        println!("skipped: no user has a service manager");
+        return;
+    };
+    // Where this program lies may be root's alone.
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = place.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]).arg(program);
+    command.args(["--exact", test, "--nocapture"]).env("XDG_RUNTIME_DIR", format!("/run/user/{user}"));
+    assert!(command.env_remove("DBUS_SESSION_BUS_ADDRESS").current_dir("/").status().unwrap().success(), "{test}");
 }
 
 fn create(bundle: &Bundle, config: &Value, stdio: Stdio) -> Result<(Container, Process), Error> {
@@ -314,6 +334,9 @@ fn without_a_cgroups_path_it_is_in_the_system_slice() {
 /// A user's own manager: the unit lies below it, and only it can move an exec's process in.
 #[test]
 fn a_users_container_is_a_unit_of_the_users_manager() {
+    if is_root() {
+        return as_a_user_with_a_manager("a_users_container_is_a_unit_of_the_users_manager");
+    }
     if !host_has_systemd(For::User) {
         return;
     }
