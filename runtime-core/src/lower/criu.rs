@@ -98,8 +98,9 @@ pub(crate) fn mount_points<'fd>(plan: &Plan, prepared: &'fd Prepared) -> Script<
             }
             (Tree::New { .. }, _) => {
                 let into = script.slot();
-                let (kind, parameters, root) = (c"tmpfs", Strings(b""), Fd::NONE);
-                script.push(Op::Filesystem { kind, source: kind, parameters, attributes: 0, root, like: c"", into });
+                let (kind, parameters, none) = (c"tmpfs", Strings(b""), Fd::NONE);
+                let (source, like) = (kind, c"");
+                script.push(Op::Filesystem { kind, source, parameters, attributes: 0, root: none, like, into });
                 attach(&mut script, Fd::slot(into), path, make::DIRECTORY | plain, root);
             }
             _ => {}
