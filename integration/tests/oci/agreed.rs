@@ -186,3 +186,22 @@ fn an_ambient_capability_that_cannot_be_raised_is_warned_of() -> Result<()> {
     }
     Ok(())
 }
+
+/// A host may have its disks mounted `noexec`; kubelet's volumes on them come with `rw`.
+#[test]
+fn a_bind_that_names_an_attribute_loses_what_it_does_not_name() -> Result<()> {
+    let host = Host::new()?;
+    let source = host.folder().join("strict");
+    fs::create_dir(&source)?;
+    let strict = rustix::mount::MountFlags::NOEXEC | rustix::mount::MountFlags::NOSUID;
+    rustix::mount::mount("tmpfs", &source, "tmpfs", strict, None)?;
+    for (options, lost) in
+        [(&["rbind", "rprivate", "rw"][..], true), (&["rbind", "ro"], true), (&["rbind", "rprivate"], false)]
+    {
+        let mount = json!({ "destination": "/strict", "type": "bind", "source": source, "options": options });
+        let args = ["awk", "$2 == \"/strict\" { print $4 }", "/proc/self/mounts"];
+        let shown = run(&host, "attributes", &args, |config| spec::mount(config, mount))?.done();
+        assert_eq!(!shown.contains("noexec") && !shown.contains("nosuid"), lost, "{options:?}: {shown}");
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@ use oci_spec::runtime as oci;
 use crate::inside_path::{c_string, host_path, inside};
 use crate::mount_options::{self, Options, attr};
 use crate::namespaces::Kind;
-use crate::{Host, InsidePath, Mount, Namespaces, Reach, Refusal, Symlink, Tree};
+use crate::{Attributes, Host, InsidePath, Mount, Namespaces, Reach, Refusal, Symlink, Tree};
 use crate::{cgroup_mount, id_map};
 
 /// What may be mounted inside /proc: the files that lxcfs and its like provide for a container's `top` and `free`.
@@ -56,7 +56,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
     for (index, mount) in listed.iter().enumerate() {
         let field = format!("mounts[{index}]");
         let target = target(&field, mount)?;
-        let options = options(&field, mount)?;
+        let options = options(&field, mount, around)?;
         let id_map = id_map::plan(&field, mount, &options, around)?;
         if is_new(mount, &options, "cgroup") {
             let expanded = cgroup_mount::plan(&field, &target, &options, around)?;
@@ -110,14 +110,25 @@ fn target(field: &str, mount: &oci::Mount) -> Result<InsidePath, Refusal> {
     Ok(target)
 }
 
-fn options(field: &str, mount: &oci::Mount) -> Result<Options, Refusal> {
+fn options(field: &str, mount: &oci::Mount, around: Surroundings<'_>) -> Result<Options, Refusal> {
     let mut options =
         mount_options::parse(&format!("{field}.options"), mount.options().as_deref().unwrap_or_default())?;
     // The type of a bind mount is a dummy, but crun and podman take this one alone for the option.
     if options.bind.is_none() && mount.typ().as_deref() == Some("bind") {
         options.bind = Some(Reach::Top);
     }
+    if options.bind.is_some() && !options.remount && options.attributes != Attributes::default() {
+        options.attributes.clear |= unnamed(around) & !options.attributes.set;
+    }
     Ok(options)
+}
+
+/// What a bind whose options name any attribute loses of its source's, unless they name it: runc and crun remount with what
+/// is named, so a `rw` volume on a `noexec` disk holds programs. Inside a user namespace the kernel has locked most.
+fn unnamed(around: Surroundings<'_>) -> u64 {
+    let locked = around.namespaces.has(Kind::User) || around.host.in_user_namespace || around.host.euid != 0;
+    let lockable = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    attr::NOSYMFOLLOW | if locked { 0 } else { lockable }
 }
 
 fn tree(
