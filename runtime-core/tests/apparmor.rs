@@ -21,17 +21,12 @@ impl Profile {
         let name = format!("tare-test-{}-{name}", std::process::id());
         let rules = "file, mount, umount, remount, pivot_root, capability, network, unix, signal, ptrace, \
                      change_profile -> **,";
-        let profile =
-            Self(format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{ {rules} {denied} }}\n"));
-        profile.parser("--replace");
-        Self(name)
-    }
-
-    fn parser(&self, action: &str) {
+        let text = format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{ {rules} {denied} }}\n");
         let mut command = Command::new("apparmor_parser");
-        let mut parser = command.args([action, "--skip-cache"]).stdin(Stdio::piped()).spawn().unwrap();
-        parser.stdin.take().unwrap().write_all(self.0.as_bytes()).unwrap();
-        assert!(parser.wait().unwrap().success(), "{}", self.0);
+        let mut parser = command.args(["--replace", "--skip-cache"]).stdin(Stdio::piped()).spawn().unwrap();
+        parser.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(parser.wait().unwrap().success(), "{text}");
+        Self(name)
     }
 }
 

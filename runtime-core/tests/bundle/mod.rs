@@ -178,3 +178,19 @@ pub(crate) fn mount(words: &[&str], target: &Path) {
 pub(crate) fn mount_away(target: &Path) {
     assert!(Command::new("umount").arg("-R").arg(target).status().unwrap().success());
 }
+
+/// Whether the running kernel is older than this one.
+pub(crate) fn older_than(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_str().unwrap().split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap()) < (major, minor)
+}
+
+/// Says that this kernel is too old for a test; `true` when the test shall return at once.
+pub(crate) fn skipped_before(major: u32, minor: u32, what: &str) -> bool {
+    let old = older_than(major, minor);
+    if old {
+        println!("SKIPPED: {what} needs Linux {major}.{minor}");
+    }
+    old
+}
