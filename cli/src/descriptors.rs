@@ -39,6 +39,10 @@ fn describe(
     names: Option<String>,
     is_there: impl Fn(u32) -> bool,
 ) -> Result<Extra, Failure> {
+    // SECURITY: a number that the caller has not opened may be a descriptor of ours, which the container would keep.
+    if let Some(number) = (FIRST..FIRST.saturating_add(activated)).find(|number| !is_there(*number)) {
+        return Err(Failure::new(format!("LISTEN_FDS={activated}: descriptor {number} is not open")));
+    }
     let first = FIRST + activated;
     let missing = (0..preserve).find(|index| !is_there(first.saturating_add(*index)));
     if let Some(index) = missing {
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn activations_descriptors_come_first() {
-        let extra = describe(2, 1, Some("a:b".to_owned()), |number| number == 5).unwrap();
+        let extra = describe(2, 1, Some("a:b".to_owned()), |number| number <= 5).unwrap();
         let environment = ["LISTEN_FDS=2", "LISTEN_PID=1", "LISTEN_FDNAMES=a:b"].map(str::to_owned).to_vec();
         assert_eq!(extra, Extra { count: 3, environment });
     }
@@ -92,5 +96,9 @@ mod tests {
     fn a_descriptor_that_is_not_there_is_named() {
         let error = describe(0, 2, None, |number| number == 3).unwrap_err().to_string();
         assert!(error.starts_with("unable to stat preserved-fd 1 (of 2): stat /proc/self/fd/4: "), "{error}");
+        for activated in [2, u32::MAX] {
+            let error = describe(activated, 0, None, |number| number == 3).unwrap_err().to_string();
+            assert_eq!(error, format!("LISTEN_FDS={activated}: descriptor 4 is not open"));
+        }
     }
 }
