@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use bundle::{Bundle, config, push, silent, wait};
-use runtime_core::{ExitStatus, Kind};
+use runtime_core::{Container, Create, ExitStatus, Kind, RootfsMount};
 use serde_json::{Value, json};
 
 /// A process of somebody else's, in a cgroup of somebody else's.
@@ -57,6 +57,35 @@ fn a_create_that_is_refused_its_cgroup_kills_nobody_in_it() {
     assert!(!bundle.0.join("state.json").exists());
     assert_eq!(runtime_core::remove(&bundle.0).unwrap(), None);
     assert!(stranger.lives(), "killed by a create that was refused");
+}
+
+#[test]
+fn a_create_that_fails_before_it_has_its_cgroup_kills_nobody_in_it() {
+    let bundle = Bundle::new("stranger-meanwhile");
+    let path = format!("/tare-meanwhile-{}", std::process::id());
+    let mut config = config("true");
+    config["linux"]["cgroupsPath"] = json!(path);
+    // It waits here for whoever writes, with its record on disk; and no FIFO is a disk.
+    let disk = bundle.0.join("disk");
+    assert!(Command::new("mkfifo").arg(&disk).status().unwrap().success());
+    let mount = RootfsMount {
+        kind: "ext4".to_owned(),
+        source: disk.to_string_lossy().into_owned(),
+        target: String::new(),
+        options: vec!["loop".to_owned(), "ro".to_owned()],
+    };
+    let request = Create { rootfs: vec![mount], ..bundle.request(&config, silent()) };
+    let create = std::thread::spawn(|| Container::create(request).map(drop));
+    let record = bundle.0.join("state.json");
+    while !record.exists() && !create.is_finished() {
+        std::thread::yield_now();
+    }
+    let mut stranger = Stranger::new(&path);
+    drop(std::fs::File::options().read(true).write(true).open(&disk).unwrap());
+    let error = create.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("make a loop device"), "{error}");
+    assert!(!record.exists());
+    assert!(stranger.lives(), "killed by a create that failed");
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub(super) struct Ground {
 impl Undo {
     /// Makes the cgroup, or writes down that there is none after all.
     fn make_cgroup(&mut self, cgroup: Cgroup, plan: &Plan) -> Result<Cgroup, Error> {
-        if place::made(&cgroup, plan)? {
+        self.record.cgroup = cgroup.clone();
+        if place::made(&cgroup, plan).inspect_err(|error| self.disown(error))? {
             return Ok(cgroup);
         }
         if plan.namespaces.new & lower::NEWPID == 0 {
@@ -58,6 +59,13 @@ impl Undo {
         self.record.cgroup = Cgroup::none();
         self.record.write(&self.state)?;
         Ok(Cgroup::none())
+    }
+
+    /// Somebody else was faster to take the cgroup: undoing must not kill whoever is in it.
+    fn disown(&mut self, error: &Error) {
+        if matches!(error.kind(), Kind::Exists | Kind::State) {
+            self.record.cgroup = Cgroup::none();
+        }
     }
 
     /// Takes everything away.
@@ -83,9 +91,11 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
-        let Ground { plan, undo, prepared } = lay_ground(&mut request)?;
+        let Ground { plan, mut undo, prepared } = lay_ground(&mut request)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
         let born = give_birth(&plan, &prepared, &undo.record.cgroup, &request, fifos.as_ref());
+        // systemd says only now that there is a unit of this name.
+        let born = born.inspect_err(|error| undo.disown(error));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
         let line = Some(line).filter(|_| request.gate == Gate::Here);
         Self::settle(&request, plan, undo, process, line)
@@ -146,6 +156,8 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     cgroup.refuse_used()?;
     let record = intent(request, &plan, &cgroup)?;
     record.write(&request.state)?;
+    // Until it is made, the cgroup is whose process is in it: undoing must not kill that one.
+    let record = Record { cgroup: Cgroup::none(), ..record };
     let mut undo = Undo { state: request.state.clone(), record, armed: true };
     if request.state != request.bundle {
         keep_spec(&request.spec, &request.state)?;
