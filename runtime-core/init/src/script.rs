@@ -250,8 +250,8 @@ ops! {
     32 Report { point: u32 }
     /// Sends a descriptor.
     31 Send { fd: Fd, tag: u32 }
-    /// Reports this point, and waits for the word to go on at a FIFO: whoever started this may have gone. From here on
-    /// failures are written to `answer`.
+    /// Reports this point and waits for the word to go on, and then for another at a FIFO: whoever started this may have
+    /// gone by then. From there on failures are written to `answer`.
     33 Gate { point: u32, word: Fd, answer: Fd }
 
     // Talking to another stub.

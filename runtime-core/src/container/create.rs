@@ -97,8 +97,7 @@ impl Container {
         // systemd says only now that there is a unit of this name.
         let born = born.inspect_err(|error| undo.disown(error));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
-        let line = Some(line).filter(|_| request.gate == Gate::Here);
-        Self::settle(&request, plan, undo, process, line)
+        Self::settle(&request, plan, undo, process, Some(line))
     }
 
     /// Its first process goes on record, and what was made is there to stay.
@@ -114,8 +113,9 @@ impl Container {
         let written = undo.record.write(&request.state);
         let init = rustix::io::fcntl_dupfd_cloexec(process.as_fd(), 0);
         let init = init.map_err(|errno| Error::system("duplicate a pidfd", errno));
-        match written.and(init) {
-            Ok(init) => {
+        let ready = written.and(init).and_then(|init| Ok((init, at_gate(request.gate, line)?)));
+        match ready {
+            Ok((init, line)) => {
                 undo.armed = false;
                 Ok((Self::assemble(request, plan, undo.record.clone(), init, line), process))
             }
@@ -191,6 +191,15 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
     let choices = Choices { id: request.id.clone(), bundle: request.bundle.clone(), default_cgroup_parent, systemd };
     let plan = tare_plan::container(&request.spec, &choices, host)?;
     Ok(plan)
+}
+
+/// Who waits at the gate for anybody does so from now on, being on record: until then, init ends with this process. The
+/// line is kept for who waits for this one.
+fn at_gate(gate: Gate, line: Option<Line>) -> Result<Option<Line>, Error> {
+    match (gate, &line) {
+        (Gate::Anywhere, Some(waiting)) => waiting.go().map(|()| None),
+        _ => Ok(line),
+    }
 }
 
 fn give_birth(

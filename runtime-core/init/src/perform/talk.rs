@@ -15,10 +15,11 @@ impl Interpreter<'_> {
         self.wait(self.line)
     }
 
-    /// Says "I am at this point" to whoever made the container, and waits for whoever starts it. Only `read` and `write`
-    /// are asked of the container's system call filter here.
+    /// Says "I am at this point" to whoever made the container, waits until it is on record, and then for whoever starts it:
+    /// from the record on, it can be found when its maker has died. Only `read` and `write` are asked of the container's
+    /// system call filter here.
     pub(super) fn gate(&mut self, point: u32, word: Fd, answer: Fd) -> Done {
-        sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
+        self.sync(point)?;
         self.line = self.fd(answer);
         self.wait(self.fd(word))
     }
