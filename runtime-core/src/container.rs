@@ -349,8 +349,8 @@ impl Container {
     /// # Errors
     /// The kernel refusing.
     pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
-        if self.cgroup.is_none() && signal == libc::SIGKILL && self.owns_pid_namespace() {
-            // Its end is the end of all.
+        if self.cgroup.is_none() && signal == libc::SIGKILL {
+            // Nobody but init can be found; in a pid namespace of its own, its end is the end of all.
             return self.signal(signal);
         }
         let cgroup = self.cgroup.required()?;

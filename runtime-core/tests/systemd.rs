@@ -402,3 +402,17 @@ fn without_a_cgroup_it_stays_in_the_callers() {
     assert_eq!(wait(&process), ExitStatus::Signal(libc::SIGKILL));
     container.delete().unwrap();
 }
+
+/// Nobody but init can be found then, and that one is.
+#[test]
+fn without_a_cgroup_and_a_pid_namespace_all_of_it_is_init() {
+    let bundle = Bundle::new("disabled-shared");
+    let mut config = config("exec sleep 1000");
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+    let (container, process) = create_with(&bundle, &config, silent(), CgroupDriver::Disabled).unwrap();
+    container.start().unwrap();
+    container.signal_all(libc::SIGKILL).unwrap();
+    assert_eq!(wait(&process), ExitStatus::Signal(libc::SIGKILL));
+    assert_eq!(container.signal_all(libc::SIGKILL).unwrap_err().kind(), runtime_core::Kind::Finished);
+    container.delete().unwrap();
+}

@@ -44,11 +44,10 @@ fn run(session: &Session, given: &Given) -> Outcome {
 
 /// What shares its pid namespace with others may outlive init: it is killed wherever init is by now.
 fn send(container: &Container, signal: i32) -> Result<(), runtime_core::Error> {
-    if signal == signal::KILL && !container.owns_pid_namespace() {
-        return container.signal_all(signal).map_err(|error| error.during("unable to kill all processes"));
-    }
-    container.signal(signal).map_err(|error| match error.kind() {
-        Kind::Finished => error,
-        _ => error.during("unable to signal init"),
-    })
+    let (sent, what) = if signal == signal::KILL && !container.owns_pid_namespace() {
+        (container.signal_all(signal), "unable to kill all processes")
+    } else {
+        (container.signal(signal), "unable to signal init")
+    };
+    sent.map_err(|error| if error.kind() == Kind::Finished { error } else { error.during(what) })
 }
