@@ -31,8 +31,9 @@ impl Moved {
     /// Moves `devices` into the network namespace of process `pid`, a child that waits; `inside` is a netlink socket
     /// that was made there.
     pub(crate) fn new(devices: &[NetDevice], inside: OwnedFd, pid: i32) -> Result<Self, Error> {
-        let outside = Route::open().map_err(|errno| Error::system("open a netlink socket", errno))?;
-        let mut moved = Self { outside, inside: Route::new(inside), devices: Vec::with_capacity(devices.len()) };
+        let failed = |errno| Error::system("open a netlink socket", errno);
+        let (outside, inside) = (Route::open().map_err(failed)?, Route::new(inside).map_err(failed)?);
+        let mut moved = Self { outside, inside, devices: Vec::with_capacity(devices.len()) };
         devices.iter().try_for_each(|device| moved.one(device, pid))?;
         Ok(moved)
     }

@@ -4,7 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -64,12 +65,15 @@ impl Route {
     /// A socket in this thread's network namespace.
     pub(crate) fn open() -> Result<Self, Errno> {
         // NETLINK_ROUTE is protocol 0, which is what `None` asks for.
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).map(Self)
+        Self::new(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?)
     }
 
-    /// A socket that was made elsewhere.
-    pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self(socket)
+    /// A socket that was made elsewhere, and has not been used.
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        // SECURITY: whoever rules a network namespace that is joined may send to any socket in it; one that is connected to
+        // the kernel takes answers from nobody else.
+        connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+        Ok(Self(socket))
     }
 
     /// The device of this name.
@@ -241,6 +245,15 @@ mod tests {
             assert_eq!(split(&bytes), None, "{length}");
         }
         assert_eq!(split(&[]), None);
+    }
+
+    #[test]
+    fn nobody_but_the_kernel_answers() {
+        let (asking, other) = (Route::open().unwrap(), Route::open().unwrap());
+        let own = SocketAddrNetlink::try_from(rustix::net::getsockname(&asking.0).unwrap()).unwrap();
+        let to = SocketAddrNetlink::new(own.pid(), 0);
+        let sent = rustix::net::sendto(&other.0, &[0; 16], SendFlags::empty(), &to);
+        assert!(matches!(sent, Err(Errno::CONNREFUSED | Errno::PERM)), "{sent:?}");
     }
 
     #[test]
