@@ -102,11 +102,14 @@ impl Restoring {
         make_mount_points(&plan, &prepared)?;
         let mounts = undo.record.rootfs_mounts.clone();
         let place = request.create.state.join(ROOT);
-        undo.record.rootfs_mounts.push(place);
+        undo.record.rootfs_mounts.push(place.clone());
         undo.record.write(&request.create.state)?;
         let image = Image { images: &images, names: &names, cgroups: &undo.record.cgroup.paths() };
         let restored = bring_back(&request, &plan, &prepared, &image)?;
-        undo.record.rootfs_mounts = mounts;
+        // Should it be there still, it stays on record: a state folder that is removed must not reach the rootfs.
+        if !place.exists() {
+            undo.record.rootfs_mounts = mounts;
+        }
         if has_time_namespace(restored.pid()) {
             undo.record.own_namespaces |= NEWTIME;
         }
