@@ -175,9 +175,11 @@ impl Relay {
         }
     }
 
-    /// Whatever the process said before it ended. Another may hold the terminal still, so that its end is not waited for.
+    /// Whatever the process said before it ended. Another may hold the terminal still, and write without end: neither its
+    /// end is waited for, nor more than a terminal holds (640 KiB).
     pub(crate) fn finish(mut self) {
-        loop {
+        const MOST: usize = 1 << 20;
+        for _ in 0..MOST / self.outwards.bytes.len() {
             while !self.outwards.waiting().is_empty() && self.outwards.drain(stdout()) {}
             if !self.outwards.fill(self.master.as_fd()) || self.outwards.waiting().is_empty() {
                 return;
