@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use runtime_core::{Checkpoint, Error, Kind, Restoring};
 
 use super::{Deleted, Task};
+use crate::decode::CRIU_WORK;
 use crate::lifecycle::{Request, allow};
 use crate::orphans::Birth;
 use crate::stdio;
@@ -45,7 +46,8 @@ impl Task {
         let _turn = self.gate.lock().await;
         allow(Request::Checkpoint, self.init.progress().state)?;
         let container = self.container()?;
-        let work = request.work.clone().filter(|work| work.starts_with(&self.bundle));
+        // What a client has named is the client's.
+        let work = request.work.clone().filter(|work| *work == self.bundle.join(CRIU_WORK));
         blocking(move || {
             container.checkpoint(request)?;
             // Its log and statistics are of use to nobody; should they stay, they go with the bundle.
