@@ -73,6 +73,18 @@ fn whoever_starts_it_hears_why_it_could_not_be_executed() {
 }
 
 #[test]
+fn what_would_end_a_program_ends_a_container_that_has_none_yet() {
+    let bundle = Bundle::new("unstarted");
+    let (state, process) = create(&bundle, &config("exit 0"), silent());
+    open(&state).signal(libc::SIGWINCH).unwrap();
+    assert_eq!(open(&state).status().unwrap(), Status::Created);
+    open(&state).signal(libc::SIGTERM).unwrap();
+    wait(&process);
+    assert_eq!(open(&state).status().unwrap(), Status::Stopped);
+    open(&state).delete().unwrap();
+}
+
+#[test]
 fn of_two_who_start_it_one_does() {
     let bundle = Bundle::new("race");
     let (state, process) = create(&bundle, &config("exec sleep 1000"), silent());
