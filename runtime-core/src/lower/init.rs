@@ -157,6 +157,8 @@ fn become_root(script: &mut Script<'_>, plan: &Plan) {
     if has_user(&plan.namespaces) {
         script.what("become root of the user namespace");
         script.push(Op::Ids { uid: 0, gid: 0 });
+        // SECURITY: that has put this back to fs.suid_dumpable, and those who share the user namespace have this id, too.
+        script.push(Op::Prctl { option: PR_SET_DUMPABLE, value: 0 });
     }
     if late(plan) != 0 {
         script.what("make an ipc namespace");
