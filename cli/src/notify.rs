@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
 
 use runtime_core::oci;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +19,8 @@ const INSIDE: &str = "/run/notify";
 const SOCKET: &str = "notify.sock";
 /// Seconds that the service manager may take to say that it has heard all.
 const PATIENCE: i64 = 30;
+/// Messages that are read before anything else gets its turn.
+const AT_ONCE: usize = 64;
 
 /// Our socket, and the caller's.
 #[derive(Debug)]
@@ -69,7 +72,9 @@ impl Notify {
     /// Reads what the container has said; true once it has said that it is ready and the caller knows.
     pub(crate) fn pass(&self, main_pid: u32) -> bool {
         let mut bytes = [0; 4096];
-        while let Ok(length) = self.ours.recv(&mut bytes) {
+        // Not without end: whoever looks after the container has more to look after than what it says here.
+        for _ in 0..AT_ONCE {
+            let Ok(length) = self.ours.recv(&mut bytes) else { return false };
             let said = bytes.get(..length).unwrap_or_default();
             if let Some(ready) = said.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"READY=")) {
                 // A service manager that has gone away is nothing to stop a container for.
@@ -121,12 +126,28 @@ fn connect(address: &str) -> std::io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
+    socket.set_write_timeout(Some(Duration::from_secs(PATIENCE.unsigned_abs())))?;
     Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_speaks_without_end_keeps_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let _manager = UnixDatagram::bind(state.join("manager")).unwrap();
+        make_folder(state).unwrap();
+        let notify = Notify::bind(state, state.join("manager").to_str().unwrap()).unwrap();
+        let (container, place) = (UnixDatagram::unbound().unwrap(), state.join("notify").join(SOCKET));
+        // Until its socket is gone with the folder.
+        let speaking = std::thread::spawn(move || while container.send_to(b"STATUS=x", &place).is_ok() {});
+        assert!(!notify.pass(7));
+        drop((notify, folder));
+        speaking.join().unwrap();
+    }
 
     #[test]
     fn ready_passes_and_nothing_else() {
