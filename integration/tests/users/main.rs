@@ -9,6 +9,7 @@ mod docker_build;
 mod docker_life;
 mod podman;
 mod podman_life;
+mod rootless;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -29,16 +29,16 @@ pub fn layout() -> Result<CgroupLayout, Error> {
     }
 }
 
-/// Where a container without `linux.cgroupsPath` is put: for somebody without privileges below the own cgroup, which may
-/// have been delegated.
+/// Where a container without `linux.cgroupsPath` is put: for somebody without privileges beside the own cgroup, in one that
+/// may have been delegated. Below the own one no controller could be used, since there are processes in it.
 pub(crate) fn parent(host: &Host) -> Result<PathBuf, Error> {
     let common = Path::new("/tare");
-    if host.euid == 0 || !matches!(host.cgroups, CgroupLayout::Unified { .. }) {
+    if !tare_plan::systemd::rootless(host) || !matches!(host.cgroups, CgroupLayout::Unified { .. }) {
         return Ok(common.to_path_buf());
     }
     let text = read(Path::new("/proc/self/cgroup"))?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
-    Ok(own.map_or_else(|| common.to_path_buf(), PathBuf::from))
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
+    Ok(own.and_then(Path::parent).unwrap_or(common).to_path_buf())
 }
 
 fn read(path: &Path) -> Result<String, Error> {
