@@ -20,13 +20,13 @@ use std::time::SystemTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup, Entrance, OomWatch, Stats, SubCgroup};
+use crate::cgroup::{self, Cgroup, Entrance, OomWatch, Stats, SubCgroup};
 use crate::line::{Line, Word};
 use crate::oci;
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::seccomp_agent::Subject;
-use crate::spawn::{Stand, spawn};
+use crate::spawn::{Newborn, Stand, spawn};
 use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, oom_score, rooted};
 use anatomy::Anatomy;
 
@@ -127,13 +127,24 @@ pub struct Exec {
     pub preserve_fds: u32,
     /// Places below the container's cgroup to be in instead of it.
     pub sub_cgroups: Vec<SubCgroup>,
+    /// Where the container is paused.
+    pub if_paused: IfPaused,
+}
+
+/// What becomes of a process that joins a container which is paused, and is frozen with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfPaused {
+    /// It is given up after half a minute, as whatever is stuck.
+    GivesUp,
+    /// It begins when the container is resumed.
+    Waits,
 }
 
 impl Exec {
     /// A process with these streams, in the container's own cgroup.
     #[must_use]
     pub fn new(process: oci::Process, stdio: Stdio) -> Self {
-        Self { process, stdio, preserve_fds: 0, sub_cgroups: Vec::new() }
+        Self { process, stdio, preserve_fds: 0, sub_cgroups: Vec::new(), if_paused: IfPaused::GivesUp }
     }
 }
 
@@ -217,7 +228,7 @@ impl Container {
             let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
             let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
             let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
-            self.join(&as_hook(&process, hook), &streams, &entrance, ("created", 0))
+            self.join(&as_hook(&process, hook), &streams, &entrance, ("created", 0, IfPaused::GivesUp))
         })
     }
 
@@ -239,7 +250,7 @@ impl Container {
         let process = self.at_home(oom_score::bearable(process, host))?;
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
-        let about = ("running", request.preserve_fds);
+        let about = ("running", request.preserve_fds, request.if_paused);
         if !request.sub_cgroups.is_empty() {
             return self.join(&process, &streams, &self.enter(self.cgroup.entrance_at(&request.sub_cgroups)?)?, about);
         }
@@ -269,15 +280,16 @@ impl Container {
         Ok(tare_plan::with_home(process, &rooted::passwd(root)))
     }
 
-    /// `about`: what the container's status is meanwhile, and how many descriptors from 3 on the process keeps.
+    /// `about`: what the container's status is meanwhile, how many descriptors from 3 on the process keeps, and whether it
+    /// may be frozen.
     fn join(
         &self,
         process: &tare_plan::Process,
         streams: &Streams,
         entrance: &Entrance,
-        about: (&str, u32),
+        about: (&str, u32, IfPaused),
     ) -> Result<Process, Error> {
-        let (status, preserve_fds) = about;
+        let (status, preserve_fds, if_paused) = about;
         let anatomy = self.anatomy()?;
         let cgroup_namespace = self.cgroup_namespace(anatomy.namespaces)?;
         let joining = lower::Joining {
@@ -295,7 +307,7 @@ impl Container {
         };
         let script = lower::exec(process, &joining);
         let raised = spawn(&script).and_then(|mut newborn| {
-            while let Stand::Waiting(point) = newborn.listen()? {
+            while let Stand::Waiting(point) = self.listen(&mut newborn, if_paused)? {
                 let joined = newborn.process()?;
                 match point {
                     lower::point::LISTENER => {
@@ -317,6 +329,17 @@ impl Container {
             Some(errno) if !self.init_is_alive() => self.stopped(errno),
             _ => error,
         })
+    }
+
+    /// A stub that is frozen with the container has nothing to say until it is resumed.
+    fn listen(&self, newborn: &mut Newborn<'_, '_>, if_paused: IfPaused) -> Result<Stand, Error> {
+        loop {
+            let frozen = if_paused == IfPaused::Waits && matches!(self.cgroup.state(), Ok(cgroup::State::Frozen));
+            match newborn.listen() {
+                Err(error) if frozen && error.kind() == Kind::Timeout => {}
+                other => return other,
+            }
+        }
     }
 
     /// Its own cgroup namespace, which is not joined in one step with the others.

@@ -33,8 +33,8 @@ mod sys;
 mod warnings;
 
 pub use container::{
-    About, Afterwards, CgroupDriver, Checkpoint, Container, Create, Exec, Extent, Gate, Removed, Restore, Restoring,
-    RootfsMount, Status, Step, dry_run, remove,
+    About, Afterwards, CgroupDriver, Checkpoint, Container, Create, Exec, Extent, Gate, IfPaused, Removed, Restore,
+    Restoring, RootfsMount, Status, Step, dry_run, remove,
 };
 pub use criu::{CgroupMode, CriuOptions, NetworkLock};
 pub use error::{Error, Kind};

@@ -106,7 +106,7 @@ fn exec(container: &Container, script: &str) -> String {
     let process =
         json!({ "cwd": "/", "args": ["sh", "-c", script], "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
     let process = serde_json::from_value(process).unwrap();
-    let process = container.exec(Exec { process, stdio, preserve_fds: 0, sub_cgroups: vec![] }).unwrap();
+    let process = container.exec(Exec::new(process, stdio)).unwrap();
     let output = text(reader);
     assert_eq!(wait(&process), ExitStatus::Code(0), "{output}");
     output

@@ -1,7 +1,7 @@
 //! `exec`: another process in a container. What follows the id is its command line, options and all.
 
 use runtime_core::cgroup::SubCgroup;
-use runtime_core::{Container, Exec, Kind, Signals, Status, oci};
+use runtime_core::{Container, Exec, IfPaused, Kind, Signals, Status, oci};
 
 use crate::attend::{Attendance, attend};
 use crate::command::{Command, Words};
@@ -71,7 +71,8 @@ fn execute(session: &Session, given: &Given) -> Outcome {
     let stdio = launch::stdio(session, &process, stay, given)?;
     let pid_file = given.filled("pid-file").map(files::absolute).transpose()?;
     let signals = (stay == Stay::Foreground).then(Signals::catch).transpose()?;
-    let executed = container.exec(Exec { process, stdio, preserve_fds: extra.count, sub_cgroups });
+    let if_paused = if given.has("ignore-paused") { IfPaused::Waits } else { IfPaused::GivesUp };
+    let executed = container.exec(Exec { process, stdio, preserve_fds: extra.count, sub_cgroups, if_paused });
     let mut process = executed.map_err(|error| match error.kind() {
         Kind::State => Failure::from(error),
         _ => Failure::from(error).during("unable to start container process"),
