@@ -94,8 +94,8 @@ fn checkpoint(criu: &str) -> Result<()> {
     say(&["container", "checkpoint", "there"])?.done();
     assert_eq!(inspected(&podman, "{{.State.Status}}")?, "exited");
     say(&["container", "restore", "there"])?.done();
-    // It goes on counting where it was: a new one would begin at 1.
-    let number = podman.say(&["exec", "there", "cat", "/tmp/n"])?.done();
+    // It goes on counting where it was: a new one would begin at 1. While it writes, the file is empty.
+    let number = soon(|| Ok(podman.say(&["exec", "there", "cat", "/tmp/n"])?.out), |number| !number.trim().is_empty())?;
     assert!(number.trim().parse::<u32>()? >= 10, "{number}");
     podman.say(&["rm", "-f", "-t", "0", "there"])?.done();
     Ok(())
