@@ -11,7 +11,21 @@ use rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
+use runtime_core::oci;
+
 use crate::failure::Failure;
+
+/// A process whose specification has no size for its terminal begins with the caller's: its program may ask at once.
+pub(crate) fn fit(process: &mut oci::Process) -> Result<(), Failure> {
+    if !process.terminal().unwrap_or(false) || process.console_size().is_some() {
+        return Ok(());
+    }
+    let Ok(size) = tcgetwinsize(&Host::find()?.terminal) else { return Ok(()) };
+    let fitted = oci::BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
+    let fitted = fitted.map_err(|error| Failure::new(format!("the size of the terminal: {error}")))?;
+    process.set_console_size((size.ws_row > 0).then_some(fitted));
+    Ok(())
+}
 
 /// The caller's terminal, raw until this is dropped.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use crate::command::{Command, Words};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Given, Order, switch, value};
 use crate::launch::{self, Stay};
-use crate::relay::{Host, Relay};
+use crate::relay::{self, Host, Relay};
 use crate::session::Session;
 use crate::{descriptors, files};
 
@@ -71,6 +71,9 @@ fn execute(session: &Session, given: &Given) -> Outcome {
     let stdio = launch::stdio(session, &process, stay, given)?;
     let pid_file = given.filled("pid-file").map(files::absolute).transpose()?;
     let signals = (stay == Stay::Foreground).then(Signals::catch).transpose()?;
+    if stay == Stay::Foreground {
+        relay::fit(&mut process)?;
+    }
     let if_paused = if given.has("ignore-paused") { IfPaused::Waits } else { IfPaused::GivesUp };
     let executed = container.exec(Exec { process, stdio, preserve_fds: extra.count, sub_cgroups, if_paused });
     let mut process = executed.map_err(|error| match error.kind() {
