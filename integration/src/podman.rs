@@ -1,6 +1,8 @@
 //! Podman with storage, state and configuration of its own. The runtime under test is what it is told to use.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -35,10 +37,23 @@ impl Podman {
             eprintln!("SKIPPED: crun 1.8 refuses hosts with control groups of both versions");
             return Ok(None);
         }
-        let podman = Self { home: Home::new()? };
+        let mut podman = Self { home: Home::new()? };
+        podman.home.runtime = podman.rooted()?;
         fs::write(podman.home.path("containers.conf"), podman.configuration())?;
         podman.say(&["import", "-q", &podman.home.text("rootfs.tar"), IMAGE])?.done();
         Ok(Some(podman))
+    }
+
+    /// The runtime with its state in this home. Not by `--runtime-flag`: what Podman has conmon do when a container ends
+    /// is called without it, deletes in the runtime's common root, and races with Podman's own delete here.
+    fn rooted(&self) -> Result<PathBuf> {
+        let name = self.home.runtime.file_name().context("the runtime has no name")?;
+        let script = self.home.path("runtime").join(name);
+        fs::create_dir(self.home.path("runtime"))?;
+        let (runtime, state) = (self.home.runtime.display(), self.home.text("state"));
+        fs::write(&script, format!("#!/bin/sh\nexec {runtime} --root {state} \"$@\"\n"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        Ok(script)
     }
 
     /// Podman would raise limits, which root without `CAP_SYS_RESOURCE` may not.
@@ -67,8 +82,6 @@ impl Podman {
             .args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file"])
             .arg("--runtime")
             .arg(&self.home.runtime)
-            .arg("--runtime-flag")
-            .arg(format!("root={}", self.home.text("state")))
             .current_dir(self.home.path(""))
             .stdin(Stdio::null());
         command
