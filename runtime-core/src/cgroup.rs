@@ -126,6 +126,11 @@ impl Cgroup {
         self.unit.is_some()
     }
 
+    /// The path is one of the container's directories, or below one.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        self.places().any(|place| path.starts_with(&place.directory))
+    }
+
     /// Every directory of the container, the version 2 one last.
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.legacy.iter().chain(self.unified.as_ref())

@@ -85,6 +85,22 @@ fn what_would_end_a_program_ends_a_container_that_has_none_yet() {
 }
 
 #[test]
+fn a_plan_needs_nothing_of_what_it_would_make() {
+    let bundle = Bundle::new("dry");
+    let mut config = config("exit 0");
+    let cgroups = serde_json::json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" });
+    let sysfs = serde_json::json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs" });
+    bundle::push(&mut config["mounts"], sysfs);
+    bundle::push(&mut config["mounts"], cgroups);
+    let spec = serde_json::from_value(config).unwrap();
+    let request = Create::new(bundle.id(), bundle.0.clone(), spec, bundle.0.clone(), silent());
+    let steps = runtime_core::dry_run(request).unwrap();
+    assert!(steps.iter().any(|step| step.about.contains("/sys/fs/cgroup")), "{steps:?}");
+    assert_eq!(steps.last().unwrap().about, "execute sh");
+    assert!(Container::open(&bundle.0).unwrap().is_none());
+}
+
+#[test]
 fn of_two_who_start_it_one_does() {
     let bundle = Bundle::new("race");
     let (state, process) = create(&bundle, &config("exec sleep 1000"), silent());

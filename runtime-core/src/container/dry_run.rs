@@ -3,9 +3,12 @@
 
 use std::os::fd::AsFd as _;
 
+use tare_plan::{Plan, Tree};
+
 use super::Create;
 use super::create::{decide, lowering};
 use super::place;
+use crate::cgroup::Cgroup;
 use crate::lower::Errand;
 use crate::prepare::Prepared;
 use crate::{Error, Stdio, lower};
@@ -29,7 +32,7 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let plan = decide(&request)?;
     let cgroup = place::cgroup(&request, &plan)?;
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-    let prepared = Prepared::new(&plan, cgroup.stand_in()?, stdio)?;
+    let prepared = Prepared::new(&without_cgroup(&plan, &cgroup), cgroup.stand_in()?, stdio)?;
     prepared.streams.fit(&plan.process)?;
     let script = lower::init(&plan, &prepared, &lowering(&request, &plan, None)?);
     let mut steps: Vec<Step> = script.steps().map(|(about, op)| Step { about, op }).collect();
@@ -43,4 +46,19 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
         steps.splice(place..place, carried);
     }
     Ok(steps)
+}
+
+/// The same plan to look sources up by: the container's version 1 cgroup directories, which its cgroup mounts bind, do not
+/// exist yet, and where they would be made stands in for them.
+fn without_cgroup(plan: &Plan, cgroup: &Cgroup) -> Plan {
+    let mut plan = plan.clone();
+    for mount in &mut plan.mounts {
+        if let Tree::Bind { source, .. } = &mut mount.tree
+            && cgroup.holds(source)
+            && let Some(there) = source.ancestors().find(|path| path.exists())
+        {
+            *source = there.to_path_buf();
+        }
+    }
+    plan
 }
