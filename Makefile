@@ -41,6 +41,7 @@ test: build peers
 	scripts/setup tests
 	$(tare) cargo test --locked --workspace
 	$(tare) scripts/each-peer cargo test --locked --workspace --test suite
+	[ '$(FULL)' != 1 ] || $(tare) cargo test --locked -p integration --test users
 
 test-vm: build
 	scripts/setup tests vm
