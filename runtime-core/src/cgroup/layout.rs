@@ -55,20 +55,29 @@ struct Mounted {
     options: Vec<String>,
 }
 
+/// Where systemd, cgroupfs-mount and every container expect the host's control groups.
+const HOME: &str = "/sys/fs/cgroup";
+
 /// The layout that the two texts describe, with the controllers of a unified one still to be read. A host counts as
-/// unified when cgroup2 is what is mounted on `/sys/fs/cgroup`, whatever named hierarchies lie elsewhere.
+/// unified when cgroup2 is what is mounted on `/sys/fs/cgroup`.
+///
+/// Where something is mounted there, mounts elsewhere are not the host's: containers have their own, and CRIU mounts every
+/// hierarchy in a folder of its own for as long as it works, also those that the host has nowhere.
 fn parse(mountinfo: &str, own: &str) -> Option<CgroupLayout> {
+    let mut mounts: Vec<_> = mountinfo.lines().filter_map(mounted).collect();
+    if mounts.iter().any(|(_, one)| one.mountpoint.starts_with(HOME)) {
+        mounts.retain(|(_, one)| one.mountpoint.starts_with(HOME));
+    }
     let (mut legacy, mut unified) = (Vec::new(), Vec::new());
-    for (kind, mounted) in mountinfo.lines().filter_map(mounted) {
-        match kind {
-            "cgroup" => legacy.push(mounted),
-            "cgroup2" => unified.push(mounted),
-            _ => {}
+    for (version, mounted) in mounts {
+        match version {
+            Version::Legacy => legacy.push(mounted),
+            Version::Unified => unified.push(mounted),
         }
     }
-    let unified = preferred(unified.iter());
+    let unified = unified.first();
     if let Some(unified) = unified
-        && (legacy.is_empty() || unified.mountpoint == Path::new("/sys/fs/cgroup"))
+        && (legacy.is_empty() || unified.mountpoint == Path::new(HOME))
     {
         return Some(CgroupLayout::Unified { mountpoint: unified.mountpoint.clone(), controllers: Vec::new() });
     }
@@ -81,14 +90,23 @@ fn parse(mountinfo: &str, own: &str) -> Option<CgroupLayout> {
     Some(CgroupLayout::Legacy { hierarchies, unified: unified.map(|one| one.mountpoint.clone()) })
 }
 
+enum Version {
+    Legacy,
+    Unified,
+}
+
 /// `36 35 98:0 /root /mount/point rw shared:1 - cgroup cgroup rw,cpu`
-fn mounted(line: &str) -> Option<(&str, Mounted)> {
+fn mounted(line: &str) -> Option<(Version, Mounted)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);
     let mut filesystem = filesystem.split(' ');
-    let kind = filesystem.next()?;
+    let version = match filesystem.next()? {
+        "cgroup" => Version::Legacy,
+        "cgroup2" => Version::Unified,
+        _ => return None,
+    };
     let options = filesystem.nth(1)?.split(',').map(str::to_owned).collect();
-    Some((kind, Mounted { root: unescaped(mount.next()?), mountpoint: unescaped(mount.next()?), options }))
+    Some((version, Mounted { root: unescaped(mount.next()?), mountpoint: unescaped(mount.next()?), options }))
 }
 
 /// One line of `/proc/self/cgroup`, `4:cpu,cpuacct:/own`, joined with where that hierarchy is mounted, if it is.
@@ -96,16 +114,10 @@ fn hierarchy(line: &str, mounts: &[Mounted]) -> Option<Hierarchy> {
     let mut fields = line.splitn(3, ':').skip(1);
     let controllers: Vec<String> = fields.next()?.split(',').map(str::to_owned).collect();
     let own = Path::new(fields.next()?);
-    let mounted =
-        preferred(mounts.iter().filter(|mounted| controllers.iter().all(|name| mounted.options.contains(name))))?;
+    let mounted = mounts.iter().find(|mounted| controllers.iter().all(|name| mounted.options.contains(name)))?;
     // The mount may show a part of the hierarchy only; what lies outside it counts as its top.
     let own = Path::new("/").join(own.strip_prefix(&mounted.root).unwrap_or(Path::new("")));
     Some(Hierarchy { controllers, mountpoint: mounted.mountpoint.clone(), own })
-}
-
-/// Of several mounts of one hierarchy, the one where everybody looks for it; the others are often containers' own.
-fn preferred<'a>(mut mounts: impl Iterator<Item = &'a Mounted> + Clone) -> Option<&'a Mounted> {
-    mounts.clone().find(|one| one.mountpoint.starts_with("/sys/fs/cgroup")).or_else(|| mounts.next())
 }
 
 /// Undoes mountinfo's `\040` for blanks, tabs, line ends and backslashes.
@@ -192,6 +204,15 @@ mod tests {
                       31 22 0:27 / /mnt/named rw - cgroup cgroup rw,name=mine\n";
         let expected = CgroupLayout::Unified { mountpoint: "/sys/fs/cgroup".into(), controllers: Vec::new() };
         assert_eq!(parse(mounts, "1:name=mine:/\n0::/\n"), Some(expected));
+    }
+
+    #[test]
+    fn what_criu_mounts_for_itself_is_not_the_hosts() {
+        let mounts = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+                      35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      90 31 0:33 / /tmp/work/.criu.cgyard.Jf7aQl/hugetlb rw - cgroup none rw,hugetlb\n";
+        let expected = legacy(&[("memory", "/sys/fs/cgroup/memory", "/")], None);
+        assert_eq!(parse(mounts, "2:hugetlb:/\n1:memory:/\n"), Some(expected));
     }
 
     #[test]
