@@ -23,9 +23,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tare_plan::CgroupLayout;
 
 use crate::{Error, Kind};
+
+pub use tare_plan::CgroupLayout;
 
 pub use enter::SubCgroup;
 pub use freeze::State;

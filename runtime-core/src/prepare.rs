@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tare_init::script::make;
-use tare_plan::{Device, DeviceSource, Mount, MountUsers, Plan, Reach, Tree};
+use tare_plan::{CgroupLayout, Device, DeviceSource, Mount, MountUsers, Plan, Reach, Tree};
 
 use crate::cgroup::Entrance;
 use crate::process::Stdio;
@@ -118,7 +118,14 @@ impl Prepared {
         let mut made = Vec::new();
         Ok(Self {
             rootfs: rootfs(&plan.rootfs.path, cloner)?,
-            sources: plan.mounts.iter().map(|mount| source(mount, cloner, &mut made)).collect::<Result<_, _>>()?,
+            sources: plan
+                .mounts
+                .iter()
+                .map(|mount| match late(plan, mount, &entrance)? {
+                    Some(source) => Ok(Some(source)),
+                    None => source(mount, cloner, &mut made),
+                })
+                .collect::<Result<_, _>>()?,
             devices: plan.devices.iter().map(device).collect::<Result<_, _>>()?,
             joined,
             null: tree(Path::new("/dev/null"), Reach::Top, cloner)?,
@@ -231,6 +238,25 @@ fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Sourc
         Ok(Source { id_map: id_map.transpose()?, ..tree(source, *reach, cloner)? })
     });
     found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
+}
+
+/// The container's own cgroup, where systemd makes it around the first process: that one finds it, by the path that was
+/// planned, in its own copy of the host's mounts.
+fn late(plan: &Plan, mount: &Mount, entrance: &Entrance) -> Result<Option<Source>, Error> {
+    let (Tree::Bind { source, reach }, Some(_)) = (&mount.tree, &entrance.by_parent) else { return Ok(None) };
+    if !matches!(&host::host()?.cgroups, CgroupLayout::Unified { mountpoint, .. }
+        if source.strip_prefix(mountpoint).ok() == plan.cgroup.path.strip_prefix("/").ok())
+    {
+        return Ok(None);
+    }
+    if plan.namespaces.new & libc::CLONE_NEWNS.cast_unsigned() == 0 {
+        let what =
+            "in a mount namespace that is joined, a systemd unit's cgroup can be mounted with a cgroup namespace only";
+        return Err(Error::new(Kind::Unsupported, what));
+    }
+    let name = CString::new(source.as_os_str().as_bytes());
+    let name = name.map_err(|_| Error::system(format!("clone {}", source.display()), rustix::io::Errno::INVAL))?;
+    Ok(Some(Source { origin: Origin::Named(name, *reach), id_map: None, make: make::DIRECTORY }))
 }
 
 fn users(wanted: &MountUsers, made: &mut Made) -> Result<Users, Error> {

@@ -363,6 +363,26 @@ fn devices_are_ruled_in_both_versions() {
 }
 
 #[test]
+fn a_device_list_is_replaced_without_a_gap() {
+    // Version 1 has no program: there a list is rewritten rule by rule.
+    let Some(alone) = layouts().pop().filter(|layout| !is_hybrid(layout)) else { return };
+    let scratch = Scratch::new(&alone);
+    scratch.cgroup.create().unwrap();
+    let none = r#"{"devices": [{"allow": false, "access": "rwm"}]}"#;
+    let one = r#"{"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
+    scratch.cgroup.apply(&limits(none, &alone)).unwrap();
+    // What every list allows is allowed all the time, and what none allows is never.
+    let mut child = scratch.run("while : </dev/null; do if (: </dev/mem); then exit 7; fi; done; exit 8");
+    for _ in 0..200 {
+        scratch.cgroup.update(&changes(one, &alone)).unwrap();
+        scratch.cgroup.update(&changes(none, &alone)).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "{:?}", child.wait());
+    }
+    scratch.cgroup.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn use_is_counted() {
     for layout in layouts() {
         let scratch = Scratch::new(&layout);

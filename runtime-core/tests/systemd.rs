@@ -301,6 +301,35 @@ fn a_container_in_a_user_namespace_is_a_scope_too() {
     assert!(is_gone(&unit_of(&bundle)));
 }
 
+/// The directory it shall see is made only when there is a process to put into it.
+#[test]
+fn without_a_cgroup_namespace_a_container_sees_its_scope() {
+    if !host_has_systemd(For::Root) {
+        return;
+    }
+    for (name, prepare) in [("seen", (|_| {}) as fn(&mut Value)), ("seen-userns", with_user_namespace)] {
+        let bundle = Bundle::new(name);
+        std::fs::create_dir_all(bundle.0.join("rootfs/sys/fs/cgroup")).unwrap();
+        let mut config = scoped(&bundle, "cat /sys/fs/cgroup/pids.max; mkdir /sys/fs/cgroup/mine || echo refused");
+        prepare(&mut config);
+        config["linux"]["resources"] = json!({ "pids": { "limit": 42 } });
+        let mount = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] });
+        bundle::push(&mut config["mounts"], mount);
+        let (status, said) = scoped_run(&bundle, &config);
+        assert!(said.starts_with("42\n") && said.ends_with("refused\n"), "{name}: {status:?} {said}");
+    }
+}
+
+fn scoped_run(bundle: &Bundle, config: &Value) -> (ExitStatus, String) {
+    let (reader, stdio) = captured();
+    let (container, process) = create(bundle, config, stdio).unwrap();
+    container.start().unwrap();
+    let said = text(reader);
+    let status = wait(&process);
+    container.delete().unwrap();
+    (status, said)
+}
+
 #[test]
 fn a_record_is_enough_to_take_a_unit_away() {
     if !host_has_systemd(For::Root) {

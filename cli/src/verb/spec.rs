@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 
+use runtime_core::cgroup::CgroupLayout;
+
 use crate::command::{Command, Words};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Given, Order, switch, value};
@@ -38,6 +40,10 @@ fn run(_: &Session, given: &Given) -> Outcome {
     } else {
         ROOT.to_owned()
     };
+    let text = match runtime_core::cgroup::layout() {
+        Ok(CgroupLayout::Unified { .. }) => with_cgroup_namespace(&text),
+        _ => text,
+    };
     let written = file.write_all(text.trim_end().as_bytes());
     written.map(|()| 0).map_err(|error| Failure::io(format!("write {}", path.display()), error))
 }
@@ -49,6 +55,12 @@ fn rootless(uid: u32, gid: u32) -> String {
         &format!("\"hostID\": {gid}"),
         1,
     )
+}
+
+/// On cgroup version 2 a container sees its own cgroup as the top.
+fn with_cgroup_namespace(text: &str) -> String {
+    const MOUNT: &str = "\t\t\t{\n\t\t\t\t\"type\": \"mount\"\n\t\t\t}";
+    text.replacen(MOUNT, &format!("{MOUNT},\n{}", MOUNT.replace("mount", "cgroup")), 1)
 }
 
 #[cfg(test)]
@@ -65,5 +77,20 @@ mod tests {
         assert_eq!(linux.uid_mappings().as_ref().unwrap()[0].host_id(), 1000);
         assert_eq!(linux.gid_mappings().as_ref().unwrap()[0].host_id(), 1001);
         assert!(linux.resources().is_none());
+    }
+
+    #[test]
+    fn a_cgroup_namespace_is_added_beside_the_mount_namespace() {
+        for text in [ROOT.to_owned(), rootless(1000, 1000)] {
+            let kinds = |text: &str| {
+                let spec: serde_json::Value = serde_json::from_str(text).unwrap();
+                let all = spec["linux"]["namespaces"].as_array().unwrap().clone();
+                all.iter().map(|one| one["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+            };
+            let mut expected = kinds(&text);
+            let mount = expected.iter().position(|kind| kind == "mount").unwrap();
+            expected.insert(mount + 1, "cgroup".to_owned());
+            assert_eq!(kinds(&with_cgroup_namespace(&text)), expected);
+        }
     }
 }

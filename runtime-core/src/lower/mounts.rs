@@ -34,10 +34,13 @@ impl Trees {
     /// The tree of a source. SECURITY: it is cut loose from the host's mounts here, whoever has cloned it, so that nothing
     /// that the container mounts on it can appear on the host; only a tree that is asked to be shared stays in its group.
     fn take<'fd>(&mut self, script: &mut Script<'fd>, source: &'fd Source, keep: Option<Propagation>) -> Fd {
-        let known = self.0.iter().find(|(place, _)| std::ptr::eq(*place, source)).map(|(_, fd)| *fd);
-        let tree = known.unwrap_or_else(|| clone(script, source, None));
+        let tree = self.known(source).unwrap_or_else(|| clone(script, source, None));
         cut_loose(script, tree, keep);
         tree
+    }
+
+    fn known(&self, source: &Source) -> Option<Fd> {
+        self.0.iter().find(|(place, _)| std::ptr::eq(*place, source)).map(|(_, fd)| *fd)
     }
 
     /// What the porter hands over; the first is the rootfs, which is attached already.
@@ -100,8 +103,7 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
         let tree = clone(script, source, None);
         trees.0.push((source, tree));
     }
-    let known = trees.0.first().map(|(_, root)| *root);
-    let root = known.unwrap_or_else(|| clone(script, &prepared.rootfs, None));
+    let root = trees.known(&prepared.rootfs).unwrap_or_else(|| clone(script, &prepared.rootfs, None));
     attach_rootfs(script, plan, root);
     root
 }
