@@ -5,7 +5,8 @@
 //! that is `tare_plan::resources`. Paths are the host's, below trusted mount points; no path comes from a container.
 //!
 //! Placement is not here either: [`Entrance`] hands out descriptors, and the stub writes `0` to the version 1 `tasks`
-//! files or is born in the version 2 directory. `cgroup.procs` is never written (9 ms of RCU grace period each time).
+//! files or is born in the version 2 directory. `cgroup.procs` is written (9 ms of RCU grace period each time) only where
+//! the directory has been delegated to a user namespace.
 
 mod enter;
 mod file;
@@ -63,7 +64,8 @@ struct Place {
 #[derive(Debug)]
 pub struct Entrance {
     /// The `tasks` file of each version 1 hierarchy, open for writing: a single-threaded process that writes `0` to
-    /// each has moved itself.
+    /// each has moved itself. And `cgroup.procs` of a version 2 directory that belongs to somebody else: the kernel asks
+    /// for the rights of who has opened it (Linux 5.16, and where CVE-2021-4197 was mended).
     pub tasks: Vec<OwnedFd>,
     /// The version 2 directory, for `CLONE_INTO_CGROUP`.
     pub unified: Option<OwnedFd>,

@@ -99,7 +99,10 @@ impl Newborn<'_, '_> {
 
     /// Lets the stub go on.
     pub(crate) fn go(&self) -> Result<(), Error> {
-        self.line.go()
+        match self.line.go() {
+            Err(error) if error.errno() == Some(Errno::PIPE) => Err(self.ended()?),
+            other => other,
+        }
     }
 
     /// The process, alive beyond this.
@@ -117,18 +120,23 @@ impl Newborn<'_, '_> {
     /// one leaves at once.
     fn succeed(&mut self, successor: Process) -> Result<(), Error> {
         let old = self.process.replace(successor);
-        self.line.go()?;
+        self.go()?;
         old.ok_or_else(given_away)?.wait().map(drop)
     }
 
     /// A closed line is a program executed; before the gate, it is a stub that died without a word: killed, or out of
     /// memory.
-    fn closed(&mut self) -> Result<Stand, Error> {
+    fn closed(&self) -> Result<Stand, Error> {
         if self.gated {
             return Ok(Stand::Executed);
         }
-        let status = self.process.take().ok_or_else(given_away)?.wait()?;
-        Err(Error::new(Kind::System, format!("the container's first process ended during its set-up: {status}")))
+        Err(self.ended()?)
+    }
+
+    /// How it ended.
+    fn ended(&self) -> Result<Error, Error> {
+        let status = self.process()?.wait()?;
+        Ok(Error::new(Kind::System, format!("the container's first process ended during its set-up: {status}")))
     }
 }
 

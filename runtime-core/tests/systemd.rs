@@ -280,25 +280,39 @@ fn a_unit_that_is_in_use_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_container_in_a_user_namespace_is_a_scope_too() {
+fn a_container_in_a_user_namespace_owns_its_cgroup() {
     if !host_has_systemd(For::Root) {
         return;
     }
-    let bundle = Bundle::new("userns");
-    std::fs::create_dir_all(bundle.0.join("rootfs/sys/fs/cgroup")).unwrap();
-    let mut config = scoped(&bundle, "cat /proc/self/cgroup; mkdir /sys/fs/cgroup/mine && echo made");
-    with_user_namespace(&mut config);
-    bundle::push(&mut config["linux"]["namespaces"], json!({ "type": "cgroup" }));
-    let options = json!(["nosuid", "noexec", "nodev"]);
-    let mount = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options });
-    bundle::push(&mut config["mounts"], mount);
-    let (reader, stdio) = captured();
-    let (container, process) = create(&bundle, &config, stdio).unwrap();
-    container.start().unwrap();
-    assert_eq!(text(reader), "0::/\nmade\n", "its cgroup is the top of its namespace, and its own");
-    wait(&process);
-    container.delete().unwrap();
-    assert!(is_gone(&unit_of(&bundle)));
+    for (name, driver) in [("owner", CgroupDriver::Systemd), ("owner-fs", CgroupDriver::Cgroupfs)] {
+        let bundle = Bundle::new(name);
+        std::fs::create_dir_all(bundle.0.join("rootfs/sys/fs/cgroup")).unwrap();
+        let mut config = scoped(&bundle, "mkdir /sys/fs/cgroup/mine && cat /proc/self/cgroup; exec sleep 1000");
+        if driver == CgroupDriver::Cgroupfs {
+            config["linux"]["cgroupsPath"] = json!(format!("/tare-core-test/{}", bundle.id()));
+        }
+        with_user_namespace(&mut config);
+        bundle::push(&mut config["linux"]["namespaces"], json!({ "type": "cgroup" }));
+        let options = json!(["nosuid", "noexec", "nodev"]);
+        let mount =
+            json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options });
+        bundle::push(&mut config["mounts"], mount);
+        let (reader, stdio) = captured();
+        let (container, process) = create_with(&bundle, &config, stdio, driver).unwrap();
+        container.start().unwrap();
+        assert_eq!(bundle::line(&reader), "0::/\n", "{name}: its cgroup is the top of its namespace, and its own");
+        // An exec gets in although the host's root does not own the place any more.
+        let (_, said) = joined(&container, &config, "cat /proc/self/cgroup; stat -c %u /sys/fs/cgroup");
+        assert_eq!(said, "0::/\n0\n", "{name}");
+        // Once its init has moved into a child and controllers are enabled for those, an exec goes there, too.
+        let inner = "cd /sys/fs/cgroup; echo 1 >mine/cgroup.procs; echo $$ >mine/cgroup.procs; echo +pids >cgroup.subtree_control";
+        assert_eq!(joined(&container, &config, inner).1, "", "{name}");
+        assert_eq!(joined(&container, &config, "cat /proc/self/cgroup").1, "0::/mine\n", "{name}");
+        container.delete().unwrap();
+        wait(&process);
+        assert!(driver == CgroupDriver::Cgroupfs || is_gone(&unit_of(&bundle)));
+    }
+    let _ = std::fs::remove_dir(Path::new(TOP).join("tare-core-test"));
 }
 
 /// The directory it shall see is made only when there is a process to put into it.

@@ -1,5 +1,6 @@
 //! The ways into a container's cgroup, opened for the process that enters.
 
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -35,9 +36,16 @@ impl Cgroup {
             })
         };
         let tasks = self.legacy.iter().map(|place| open(place.directory.join("tasks"), OFlags::WRONLY));
-        let unified = self.unified.as_ref();
-        let unified = unified.map(|place| open(place.directory.clone(), OFlags::PATH | OFlags::DIRECTORY)).transpose();
-        Ok(Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: unified?, by_parent: None })
+        let mut entrance = Entrance { tasks: tasks.collect::<Result<_, _>>()?, unified: None, by_parent: None };
+        if let Some(Place { directory, .. }) = &self.unified {
+            let here = open(directory.clone(), OFlags::PATH | OFlags::DIRECTORY)?;
+            if is_handed_over(&here, directory)? {
+                entrance.tasks.push(open(directory.join("cgroup.procs"), OFlags::WRONLY)?);
+            } else {
+                entrance.unified = Some(here);
+            }
+        }
+        Ok(entrance)
     }
 
     /// The entrance of the container's first process. systemd starts no unit without one.
@@ -102,6 +110,14 @@ impl Cgroup {
         }
         moved.entrance().map_err(|error| error.during("adding pid of the new process to the cgroup"))
     }
+}
+
+/// The directory is somebody else's, whom it was delegated to. In a user namespace neither root of the host nor root
+/// inside may be born there: the one has no rights over the directory any more, the other none over where he comes from.
+fn is_handed_over(directory: &OwnedFd, path: &Path) -> Result<bool, Error> {
+    let found = rustix::fs::fstat(directory);
+    let owner = found.map_err(|errno| Error::system(format_args!("look at {}", path.display()), errno))?.st_uid;
+    Ok(owner != rustix::process::geteuid().as_raw())
 }
 
 /// The entrance of a process that waits until it has been put into the unit, or into a cgroup `below` it.

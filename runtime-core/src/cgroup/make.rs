@@ -52,7 +52,6 @@ impl Cgroup {
     /// Somebody else's processes, or a frozen cgroup, in directories that were there before. Asked before anything is
     /// recorded as the container's own.
     pub(crate) fn refuse_used(&self) -> Result<(), Error> {
-        self.unit.as_ref().map_or(Ok(()), super::systemd::Unit::refuse_used)?;
         for place in self.places() {
             let mut pids = Vec::new();
             super::kill::list(&place.directory, &mut pids)?;
@@ -62,6 +61,7 @@ impl Cgroup {
                 return Err(Error::new(Kind::Exists, message));
             }
         }
+        self.unit.as_ref().map_or(Ok(()), super::systemd::Unit::refuse_used)?;
         match self.state() {
             Ok(State::Thawed) => Ok(()),
             Ok(State::Freezing | State::Frozen) => {
