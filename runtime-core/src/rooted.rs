@@ -36,11 +36,15 @@ fn read(root: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
     if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
-    let by_number = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
-    let file = open(by_number, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = reopen(&found, OFlags::RDONLY)?;
     let mut text = Vec::new();
     let read = std::fs::File::from(file).take(LIMIT).read_to_end(&mut text);
     read.map(|_| text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// Opens what was opened as a place only, when it is known to be harmless.
+pub(crate) fn reopen(place: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
+    open(format!("/proc/thread-self/fd/{}", place.as_raw_fd()), flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The root directory of a running process.

@@ -181,6 +181,18 @@ fn a_mount_that_fails_leaves_none_of_those_before_it() {
 }
 
 #[test]
+fn a_loop_device_is_made_of_a_regular_file_alone() {
+    let bundle = Bundle::new("rootfs-loop-fifo");
+    let fifo = bundle.0.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for source in [fifo.as_path(), "/dev/null".as_ref(), "/tmp".as_ref()] {
+        let wrong = mount("ext4", source, "", &["loop", "ro"]);
+        let error = create(&bundle, &config("true"), &[wrong], bundle::silent()).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_system_in_a_file_is_mounted_by_a_loop_device_that_goes_again() {
     let bundle = Bundle::new("rootfs-loop");
     layers(&bundle, &[]);

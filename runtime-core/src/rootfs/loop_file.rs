@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
-use crate::Error;
 use crate::sys::loop_device;
+use crate::{Error, Kind, rooted};
 
 /// What may be done with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) fn attach(source: &str, access: Access) -> Result<(String, OwnedFd), 
         Access::ReadWrite => (OFlags::RDWR, 0),
     };
     let flags = open_flags | OFlags::CLOEXEC;
-    let file = open(source, flags, Mode::empty()).map_err(failed)?;
+    let file = regular_file(source, open_flags)?;
     let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     for _ in 0..ATTEMPTS {
         let number = loop_device::free(control.as_fd()).map_err(failed)?;
@@ -38,4 +38,14 @@ pub(super) fn attach(source: &str, access: Access) -> Result<(String, OwnedFd), 
         }
     }
     Err(failed(Errno::BUSY))
+}
+
+/// Looked at before it is opened: a FIFO would be waited at for its other end, and opening a device is an action.
+fn regular_file(source: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::system(format!("make a loop device of {source}"), errno);
+    let place = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    match FileType::from_raw_mode(fstat(&place).map_err(failed)?.st_mode) {
+        FileType::RegularFile => rooted::reopen(&place, flags).map_err(failed),
+        _ => Err(Error::new(Kind::Invalid, format!("make a loop device of {source}: not a regular file"))),
+    }
 }
