@@ -2,13 +2,18 @@
 //! holds a [`Process`] polls its pidfd, and reaps exactly that child.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tare_plan::TerminalSize;
 
 use crate::{Error, Kind};
+
+/// How long a process that has been killed is waited for.
+const DYING: Duration = Duration::from_secs(2);
 
 /// What a process is given as its standard streams.
 #[derive(Debug)]
@@ -107,6 +112,31 @@ impl Process {
         ended.ok_or_else(|| Error::new(Kind::System, format!("process {} has no exit status", self.pid)))
     }
 
+    /// It has ended, reaped or not.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits until it ends, but not longer.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        let limit = Timespec::try_from(limit).ok();
+        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut watched, limit.as_ref())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Kills and reaps it. A process that is frozen with its cgroup dies when that is thawed: it is then reaped by a thread
+    /// that waits for it.
+    pub(crate) fn end(self) {
+        // Both fail only when it is gone already.
+        drop(self.signal(libc::SIGKILL));
+        if self.ends_within(DYING) {
+            drop(self.wait());
+        } else {
+            // Without a thread it is left to whoever inherits this process's children.
+            drop(std::thread::Builder::new().spawn(move || drop(self.wait())));
+        }
+    }
+
     fn waitid(&self, options: WaitIdOptions) -> Result<Option<ExitStatus>, Error> {
         let waited = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options));
         let status = waited.map_err(|errno| Error::system(format!("wait for process {}", self.pid), errno))?;
@@ -151,5 +181,48 @@ fn words(signal: i32) -> std::borrow::Cow<'static, str> {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use tare_plan::CgroupLayout;
+
+    use super::{Duration, Process};
+    use crate::cgroup::Cgroup;
+
+    /// A version 1 freezer holds even SIGKILL back.
+    #[test]
+    #[allow(clippy::zombie_processes, reason = "who reaps it is the question")]
+    fn a_process_that_is_frozen_is_not_waited_for_and_reaped_in_the_end() {
+        let root = rustix::process::geteuid().is_root();
+        let layout = crate::host::host().unwrap().cgroups.clone();
+        let cgroup = Cgroup::plan(&layout, Path::new(&format!("/tare-test-{}-end", std::process::id()))).unwrap();
+        let (true, CgroupLayout::Legacy { .. }, Some(freezer)) = (root, &layout, cgroup.freezer_directory()) else {
+            println!("SKIPPED: needs root and a version 1 freezer");
+            return;
+        };
+        cgroup.create().unwrap();
+        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        std::fs::write(freezer.join("cgroup.procs"), pid.to_string()).unwrap();
+        cgroup.freeze().unwrap();
+        let pidfd = || pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (process, other) = (Process::new(pid, pidfd()), Process::new(pid, pidfd()));
+        let before = Instant::now();
+        process.end();
+        assert!(before.elapsed() < Duration::from_secs(20) && !other.has_ended());
+        cgroup.thaw().unwrap();
+        assert!(other.ends_within(Duration::from_secs(20)));
+        let (end, there) = (Instant::now() + Duration::from_secs(20), format!("/proc/{pid}"));
+        while Path::new(&there).exists() {
+            assert!(Instant::now() < end, "nobody has reaped it");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        cgroup.remove().unwrap();
     }
 }

@@ -147,9 +147,7 @@ fn given_away() -> Error {
 impl Drop for Newborn<'_, '_> {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
-            // Both fail only when it is gone already.
-            drop(process.signal(libc::SIGKILL));
-            drop(process.wait());
+            process.end();
         }
     }
 }

@@ -272,9 +272,7 @@ impl Raised {
 impl Drop for Raised {
     fn drop(&mut self) {
         if let Some(process) = self.0.take() {
-            // Both fail only when it is gone already.
-            drop(process.signal(libc::SIGKILL));
-            drop(process.wait());
+            process.end();
         }
     }
 }
