@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::cgroup::{self, Cgroup, Entrance, OomWatch, Stats, SubCgroup};
 use crate::line::{Line, Word};
 use crate::oci;
+use crate::patience::{LOOKUP, within};
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::seccomp_agent::Subject;
@@ -272,12 +273,15 @@ impl Container {
         if !tare_plan::needs_home(&process) {
             return Ok(process);
         }
-        let root = rooted::root_of(self.pid).map_err(|errno| self.stopped(errno))?;
-        // The number may be somebody else's by now.
+        let pid = self.pid;
+        // SECURITY: the container may have put a file system of its own there.
+        let found = within(LOOKUP, "look for HOME in /etc/passwd", move || rooted::root_of(pid).map(rooted::passwd));
+        let passwd = found?.map_err(|errno| self.stopped(errno))?;
+        // The number may have been somebody else's.
         if !self.init_is_alive() {
             return Err(self.stopped(Errno::SRCH));
         }
-        Ok(tare_plan::with_home(process, &rooted::passwd(root)))
+        Ok(tare_plan::with_home(process, &passwd))
     }
 
     /// `about`: what the container's status is meanwhile, how many descriptors from 3 on the process keeps, and whether it

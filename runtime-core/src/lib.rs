@@ -18,6 +18,7 @@ mod net_devices;
 mod netlink;
 mod old_root;
 mod oom_score;
+mod patience;
 mod prepare;
 mod process;
 mod record;

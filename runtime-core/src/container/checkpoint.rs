@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use tare_plan::Plan;
@@ -11,8 +12,9 @@ use super::external::{DESCRIPTORS, Descriptors, mounts_to_dump, namespaces_to_du
 use super::{Container, Status, lock};
 use crate::criu::log::quote;
 use crate::criu::options::{Dump, Errand, Frame, dump, feature_check};
-use crate::criu::session::{Notice, Place, run};
+use crate::criu::session::{LAZY, Notice, Place, run};
 use crate::criu::{CriuOptions, Utf8 as _};
+use crate::patience::{LOOKUP, within};
 use crate::{Error, Kind};
 
 const LOG: &str = "dump.log";
@@ -77,24 +79,40 @@ impl Container {
         crate::criu::program()?;
         check_parent(&request)?;
         check_features(&request)?;
-        let plan = self.plan()?;
+        let plan = Arc::new(self.plan()?);
         refuse_id_maps(&plan)?;
         let images = Images::open(&request.images)?;
         let work = request.work.as_deref().map(folder).transpose()?;
         let log = request.work.as_deref().unwrap_or(&request.images).join(LOG);
         let written = self.write(&plan, request, &images, work.as_ref());
         written.inspect_err(|_| images.clear()).map_err(|error| error.during("criu dump")).map_err(|error| {
+            if error.kind() == Kind::Timeout && status == Status::Running {
+                // Killed, CRIU cannot do it itself.
+                drop(self.cgroup.thaw());
+            }
             // What went wrong before CRIU was asked is not in its log.
-            if error.kind() == Kind::System { error.followed_by(quote(&log)) } else { error }
+            match error.kind() {
+                Kind::System | Kind::Timeout => error.followed_by(quote(&log)),
+                _ => error,
+            }
         })
     }
 
-    fn write(&self, plan: &Plan, request: Checkpoint, images: &Images, work: Option<&OwnedFd>) -> Result<(), Error> {
+    fn write(
+        &self,
+        plan: &Arc<Plan>,
+        request: Checkpoint,
+        images: &Images,
+        work: Option<&OwnedFd>,
+    ) -> Result<(), Error> {
         let mut external = namespaces_to_dump(plan)?;
         let errand = match request.extent {
             Extent::Whole => {
-                external.extend(mounts_to_dump(plan, self.pid)?);
-                let descriptors = Descriptors::of(self.pid)?;
+                let (pid, known) = (self.pid, Arc::clone(plan));
+                let look = move || Ok::<_, Error>((mounts_to_dump(&known, pid)?, Descriptors::of(pid)?));
+                // SECURITY: the container may have mounted file systems of its own at these places.
+                let (mounts, descriptors) = within(LOOKUP, "look at the container's mounts and streams", look)??;
+                external.extend(mounts);
                 external.extend(descriptors.external);
                 images.write(DESCRIPTORS, &serde_json::json!(descriptors.names).to_string())?;
                 Errand::Dump
@@ -121,7 +139,7 @@ impl Container {
         };
         let mut status = request.status;
         let listen = |notice: Notice| match (notice.script.as_str(), status.take()) {
-            ("status-ready", Some(fd)) => {
+            (LAZY, Some(fd)) => {
                 let written = rustix::io::write(&fd, &[0]);
                 written.map(drop).map_err(|errno| Error::system("tell that lazy pages are ready", errno))
             }

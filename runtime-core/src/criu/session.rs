@@ -4,8 +4,11 @@
 use std::ffi::{CStr, CString};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     send, socketpair,
@@ -18,6 +21,15 @@ use crate::lower::{self, Criu};
 use crate::process::{ExitStatus, Process};
 use crate::spawn::{Stand, spawn};
 use crate::{Error, Kind};
+
+/// How long CRIU may take from one word to the next. Between two of them lies the memory of all processes: a slow disk
+/// passes, a file system that does not answer does not.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long CRIU may take to end when there is nothing left to say.
+const LEAVING: Duration = Duration::from_secs(60);
+
+/// The point from which on memory can be asked for.
+pub(crate) const LAZY: &str = "status-ready";
 
 /// The longest answer that is read; runc's is the same.
 const LONGEST: usize = 10 * 4096;
@@ -72,13 +84,30 @@ pub(crate) fn run(
     place: &Place<'_>,
     listen: impl FnMut(Notice) -> Result<(), Error>,
 ) -> Result<Answer, Error> {
+    talk(&super::program()?, request, inherit, place, (PATIENCE, listen))
+}
+
+/// `hearing`: how long CRIU may be silent, and who hears it.
+fn talk(
+    program: &Path,
+    request: &Message,
+    inherit: &[BorrowedFd<'_>],
+    place: &Place<'_>,
+    hearing: (Duration, impl FnMut(Notice) -> Result<(), Error>),
+) -> Result<Answer, Error> {
+    let (patience, listen) = hearing;
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(|errno| Error::system("make a socket for criu", errno))?;
-    let program = super::program()?;
-    let process = start(CString::new(program.into_os_string().into_vec()).unwrap_or_default(), theirs, inherit, place)?;
-    let said = converse(&ours, request, listen);
+    let program = CString::new(program.as_os_str().as_bytes()).unwrap_or_default();
+    let process = start(program, theirs, inherit, place)?;
+    let said = converse(&ours, request, patience, listen);
     // It ends when nobody is there to talk to; a pre-dump waits for the dump that is to follow until then.
     drop(ours);
+    let leaves = !said.as_ref().is_err_and(|error| error.kind() == Kind::Timeout) && process.ends_within(LEAVING);
+    if !leaves {
+        process.end();
+        return Err(said.err().unwrap_or_else(|| late("did not end when it had said its last word", LEAVING)));
+    }
     let ended = process.wait()?;
     let answer = said?;
     if !answer.success {
@@ -124,12 +153,13 @@ fn start(program: CString, socket: OwnedFd, inherit: &[BorrowedFd<'_>], place: &
 fn converse(
     socket: &OwnedFd,
     request: &Message,
+    mut patience: Duration,
     mut listen: impl FnMut(Notice) -> Result<(), Error>,
 ) -> Result<Answer, Error> {
     say(socket, request)?;
     let mut failure = None;
     loop {
-        let (bytes, descriptor) = hear(socket).map_err(|error| failure.take().unwrap_or(error))?;
+        let (bytes, descriptor) = hear(socket, patience).map_err(|error| failure.take().unwrap_or(error))?;
         let (answer, notice) = read(&bytes)?;
         let Some(notice) = notice else {
             return match failure {
@@ -138,6 +168,10 @@ fn converse(
                 None => Ok(answer),
             };
         };
+        if notice.script == LAZY {
+            // From here on it waits for whoever asks for memory.
+            patience = Duration::MAX;
+        }
         let heard_well = listen(Notice { descriptor, ..notice });
         say(socket, &heard(&heard_well))?;
         failure = failure.or(heard_well.err());
@@ -149,7 +183,18 @@ fn say(socket: &OwnedFd, message: &Message) -> Result<(), Error> {
     sent.map(drop).map_err(|errno| Error::system("talk to criu", errno))
 }
 
-fn hear(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>), Error> {
+fn late(what: &str, limit: Duration) -> Error {
+    let what = format!("criu {what} for {limit:?}, and was killed: the processes it worked on may be harmed");
+    Error::new(Kind::Timeout, what)
+}
+
+fn hear(socket: &OwnedFd, patience: Duration) -> Result<(Vec<u8>, Option<OwnedFd>), Error> {
+    let limit = Timespec::try_from(patience).ok();
+    let mut watched = [PollFd::new(socket, PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut watched, limit.as_ref()));
+    if ready.map_err(|errno| Error::system("wait for criu", errno))? == 0 {
+        return Err(late("has said nothing", patience));
+    }
     let mut bytes = vec![0; LONGEST];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -206,7 +251,24 @@ fn read_notice(bytes: &[u8]) -> Result<Notice, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, read};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::options::feature_check;
+    use super::{Answer, Duration, Kind, Place, read, talk};
+
+    #[test]
+    fn a_criu_that_does_not_answer_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, number) = (folder.path().join("criu"), folder.path().join("pid"));
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ > {}\nexec sleep 100\n", number.display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let hearing = (Duration::from_millis(300), |_| Ok(()));
+        let error = talk(&program, &feature_check(), &[], &Place::Here, hearing).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{error}");
+        assert!(error.to_string().contains("criu has said nothing for 300ms, and was killed"), "{error}");
+        let pid = std::fs::read_to_string(number).unwrap_or_default();
+        assert!(pid.is_empty() || !std::path::Path::new("/proc").join(pid.trim()).exists(), "{pid}");
+    }
 
     #[test]
     fn answers_and_notifications_are_told_apart() {
