@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tare_plan::Hook;
 
 use crate::cgroup::Cgroup;
+use crate::net_devices::Lent;
 use crate::process::ExitStatus;
 use crate::resctrl::Resctrl;
 use crate::{Error, Kind};
@@ -25,8 +27,12 @@ pub(crate) struct Record {
     pub(crate) id: String,
     /// 0 until it is born.
     pub(crate) init_process_pid: i32,
-    /// In clock ticks since boot (proc(5), field 22): tells a pid from a later process of the same number.
+    /// In clock ticks since boot (proc(5), field 22): tells a pid from a later process of the same number. 0 where procfs
+    /// hides it from the one who made it.
     pub(crate) init_process_start: u64,
+    /// The inode of its pidfd, which no other process has had since boot; 0 before Linux 6.9.
+    #[serde(default)]
+    pub(crate) init_process_inode: u64,
     /// RFC 3339 is the faces' business; seconds and nanoseconds since 1970 here.
     pub(crate) created: (u64, u32),
     pub(crate) bundle: PathBuf,
@@ -36,7 +42,14 @@ pub(crate) struct Record {
     pub(crate) no_new_keyring: bool,
     /// Mount points of the rootfs that were handed over, outermost first.
     pub(crate) rootfs_mounts: Vec<PathBuf>,
+    /// The cgroup that has been made or taken: who is in it is the container's.
     pub(crate) cgroup: Cgroup,
+    /// The cgroup that was about to be made, when the record ends here: it may be nobody's yet, or somebody else's.
+    #[serde(default)]
+    pub(crate) cgroup_to_be: Option<Cgroup>,
+    /// Network devices on their way into a namespace that outlives the container.
+    #[serde(default)]
+    pub(crate) lent: Option<Lent>,
     #[serde(default)]
     pub(crate) resctrl: Option<Resctrl>,
     /// What runs when the container is gone, whoever takes it away.
@@ -149,6 +162,13 @@ impl Record {
         }
         Ok(())
     }
+}
+
+/// What tells a process from all others since boot, whoever asks; 0 before Linux 6.9, where all pidfds are one file.
+pub(crate) fn inode(pidfd: impl AsFd) -> u64 {
+    const PIDFS: i64 = 0x5049_4446;
+    let on_pidfs = rustix::fs::fstatfs(&pidfd).is_ok_and(|found| found.f_type == PIDFS);
+    if on_pidfs { rustix::fs::fstat(&pidfd).map_or(0, |found| found.st_ino) } else { 0 }
 }
 
 /// When a process began, in clock ticks since boot; `None` when it is gone. Field 22 of proc(5)'s stat, counted from

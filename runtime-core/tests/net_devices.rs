@@ -4,10 +4,11 @@
 
 mod bundle;
 
+use std::path::Path;
 use std::process::Command;
 
 use bundle::{Bundle, config, push, silent, wait, with_user_namespace};
-use runtime_core::ExitStatus;
+use runtime_core::{Container, Create, ExitStatus};
 use serde_json::{Value, json};
 
 /// Runs a test of this name in a network namespace of its own; `true` is the answer there.
@@ -133,6 +134,48 @@ fn a_device_stays_in_a_network_that_was_joined_and_comes_back_from_a_create_that
     shows(&bundle, &config);
     let inside = Command::new("nsenter").arg(format!("--net={network}")).args(["ip", "link"]).output().unwrap();
     assert!(String::from_utf8(inside.stdout).unwrap().contains("net0-inside"));
+}
+
+/// Whoever makes it is killed between the move and the end of the create, while a hook runs.
+#[test]
+fn a_device_comes_back_from_a_network_that_was_joined_when_its_maker_died() {
+    const NAME: &str = "a_device_comes_back_from_a_network_that_was_joined_when_its_maker_died";
+    if let Some(folder) = std::env::var_os("TARE_TEST_MAKER") {
+        let config = serde_json::from_slice(&std::fs::read(Path::new(&folder).join("config.json")).unwrap()).unwrap();
+        let create = Create::new("net-crash", folder.clone().into(), config, folder.into(), silent());
+        let _ = Container::create(create);
+        return;
+    }
+    if !alone_in_a_network(NAME) {
+        return;
+    }
+    devices();
+    let holder = Holder::new();
+    let network = holder.network();
+    let bundle = Bundle::new("net-crash");
+    let mut config = with_devices("exit 0", json!({ "net0": { "name": "net0-inside" }, "net1": {} }));
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "network");
+    push(&mut config["linux"]["namespaces"], json!({ "type": "network", "path": network }));
+    let there = bundle.0.join("there");
+    let script = format!("echo > {}; exec sleep 100", there.display());
+    config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 20 }] });
+    std::fs::write(bundle.0.join("config.json"), config.to_string()).unwrap();
+    let mut maker = Command::new(std::env::current_exe().unwrap());
+    maker.args(["--exact", NAME, "--nocapture"]).env("TARE_TEST_MAKER", &bundle.0);
+    let mut maker = maker.stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !there.exists() {
+        assert_eq!(maker.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(!Command::new("ip").args(["link", "show", "dev", "net0"]).output().unwrap().status.success());
+    maker.kill().unwrap();
+    maker.wait().unwrap();
+    assert!(runtime_core::remove(&bundle.0).unwrap().is_some());
+    let back = ip("addr show dev net0");
+    for part in ["10.9.0.1/24", "2001:db8::7/64", "mtu 1400", ",UP"] {
+        assert!(back.contains(part), "{part}: {back}");
+    }
+    ip("link show dev net1");
 }
 
 #[test]

@@ -80,3 +80,31 @@ fn an_exec_joins_the_cgroup_it_is_told_to() {
     wait(&process);
     container.delete().unwrap();
 }
+
+/// Its maker died between the record and the cgroup, and somebody else was there before it was deleted.
+#[test]
+fn a_cgroup_that_was_only_planned_is_left_to_whoever_took_it() {
+    let bundle = Bundle::new("planned");
+    let (container, process) = bundle.create(&config("exec sleep 1000"), silent()).unwrap();
+    container.start().unwrap();
+    let record = std::fs::read(bundle.0.join("state.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
+    let path = own.lines().find_map(|line| line.split(':').nth(2).filter(|path| path.contains("planned"))).unwrap();
+    let there = directories(path);
+    record["cgroup_to_be"] = std::mem::replace(&mut record["cgroup"], serde_json::json!({ "legacy": [] }));
+    record["init_process_pid"] = 0.into();
+    let planned = bundle.folder("of-another");
+    let plan = || std::fs::write(planned.join("state.json"), record.to_string()).unwrap();
+    plan();
+    assert!(runtime_core::remove(&planned).unwrap().is_some());
+    assert_eq!((directories(path), process.try_wait().unwrap()), (there.clone(), None));
+    container.delete().unwrap();
+    wait(&process);
+    assert_eq!(directories(path), Vec::<PathBuf>::new());
+    // Nobody has taken it.
+    there.iter().for_each(|directory| std::fs::create_dir(directory).unwrap());
+    plan();
+    assert!(runtime_core::remove(&planned).unwrap().is_some());
+    assert_eq!(directories(path), Vec::<PathBuf>::new());
+}

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use bundle::{Bundle, captured, config, text, wait};
-use runtime_core::{Container, Exec};
+use runtime_core::{Container, Exec, Status};
 use serde_json::{Value, json};
 
 /// Nobody's number; whoever has it on this machine owns nothing.
@@ -102,4 +102,35 @@ fn what_newuidmap_says_reaches_the_user() {
     config["linux"]["uidMappings"] = map;
     let refused = bundle.create(&config, bundle::silent()).unwrap_err().to_string();
     assert!(refused.contains("map ids of the user namespace by newuidmap"), "{refused}");
+}
+
+/// Where procfs shows everybody their own processes alone, a stub, which nobody may look into, is hidden from its maker.
+#[test]
+fn a_user_finds_their_container_again_where_procfs_hides_processes() {
+    const NAME: &str = "a_user_finds_their_container_again_where_procfs_hides_processes";
+    if std::env::var_os("TARE_TEST_USER").is_none() && std::env::var_os("TARE_TEST_ALONE").is_none() {
+        let program = std::env::current_exe().unwrap();
+        let script = r#"mount --make-rprivate / && mount -t proc -o hidepid=2 proc /proc && exec "$0" "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(program).args(["--exact", NAME, "--nocapture"]);
+        assert!(command.env("TARE_TEST_ALONE", "1").status().unwrap().success());
+        return;
+    }
+    if !as_user(NAME) || bundle::skipped_before(6, 9, "telling a process by its pidfd") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-hidden");
+    let config = rootless("exec sleep 1000");
+    std::fs::write(bundle.0.join("config.json"), config.to_string()).unwrap();
+    let mut request = bundle.request(&config, bundle::silent());
+    request.gate = runtime_core::Gate::Anywhere;
+    let (_, process) = Container::create(request).unwrap();
+    let found = || Container::open(&bundle.0).unwrap().unwrap();
+    assert_eq!(found().status().unwrap(), Status::Created);
+    found().start().unwrap();
+    assert_eq!(found().status().unwrap(), Status::Running);
+    found().signal(libc::SIGKILL).unwrap();
+    wait(&process);
+    assert_eq!(found().status().unwrap(), Status::Stopped);
+    found().delete().unwrap();
 }

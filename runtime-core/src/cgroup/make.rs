@@ -109,6 +109,26 @@ impl Cgroup {
         })
     }
 
+    /// Takes away what may have been made of it when its maker died, unless it is somebody's: whoever is in it has it. A
+    /// unit has gone with its only process, that maker's stub.
+    ///
+    /// # Errors
+    /// The kernel refusing.
+    pub(crate) fn remove_unused(&self) -> Result<(), Error> {
+        match self.refuse_used() {
+            _ if self.is_unit() => return Ok(()),
+            Err(error) if matches!(error.kind(), Kind::Exists | Kind::State) => return Ok(()),
+            other => other?,
+        }
+        for place in self.places() {
+            match rustix::fs::rmdir(&place.directory) {
+                Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(Error::system(format_args!("rmdir {}", place.directory.display()), errno)),
+            }
+        }
+        Ok(())
+    }
+
     fn remove_directories(&self) -> Result<(), Error> {
         let mut left: Vec<&Path> = self.places().map(|place| place.directory.as_path()).collect();
         let mut pause = Duration::from_millis(1);

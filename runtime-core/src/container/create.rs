@@ -17,10 +17,10 @@ use crate::cgroup::{self, Cgroup, Entrance};
 use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
-use crate::net_devices::Moved;
+use crate::net_devices::{Journey, Moved};
 use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
-use crate::record::{Record, StoredHook, since_1970, start_time};
+use crate::record::{Record, StoredHook, inode, since_1970, start_time};
 use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
@@ -47,7 +47,12 @@ impl Undo {
     /// Makes the cgroup, or writes down that there is none after all.
     fn make_cgroup(&mut self, cgroup: Cgroup, plan: &Plan) -> Result<Cgroup, Error> {
         self.record.cgroup = cgroup.clone();
+        if cgroup.is_unit() {
+            return Ok(cgroup);
+        }
         if place::made(&cgroup, plan).inspect_err(|error| self.disown(error))? {
+            self.own_cgroup()?;
+            place::fill(&cgroup, plan)?;
             return Ok(cgroup);
         }
         if plan.namespaces.new & lower::NEWPID == 0 {
@@ -57,14 +62,38 @@ impl Undo {
             );
         }
         self.record.cgroup = Cgroup::none();
-        self.record.write(&self.state)?;
+        self.own_cgroup()?;
         Ok(Cgroup::none())
+    }
+
+    /// From here on whoever is in the cgroup is the container's, for whoever reads the record.
+    fn own_cgroup(&mut self) -> Result<(), Error> {
+        self.record.cgroup_to_be.take().map_or(Ok(()), |_| self.record.write(&self.state))
+    }
+
+    /// systemd makes the cgroup around the first process.
+    fn start_unit(&mut self, plan: &Plan, pid: i32) -> Result<(), Error> {
+        place::start_unit(&self.record.cgroup, plan, pid)?;
+        self.own_cgroup()?;
+        place::fill(&self.record.cgroup, plan)
+    }
+
+    /// Moves the plan's network devices. What a namespace would keep that outlives the container is on record meanwhile.
+    fn lend(&mut self, plan: &Plan, prepared: &Prepared, inside: OwnedFd, pid: i32) -> Result<Moved, Error> {
+        let journey = Journey::plan(&plan.net_devices, inside)?;
+        let path = plan.namespaces.join.iter().find(|(kind, _)| *kind == lower::NEWNET);
+        let joined = prepared.joined.iter().find(|(kind, _)| *kind == lower::NEWNET);
+        if let (Some((_, path)), Some((_, namespace))) = (path, joined) {
+            self.record.lent = Some(journey.lent(path, namespace)?);
+            self.record.write(&self.state)?;
+        }
+        journey.go(pid)
     }
 
     /// Somebody else was faster to take the cgroup: undoing must not kill whoever is in it.
     fn disown(&mut self, error: &Error) {
         if matches!(error.kind(), Kind::Exists | Kind::State) {
-            self.record.cgroup = Cgroup::none();
+            (self.record.cgroup, self.record.cgroup_to_be) = (Cgroup::none(), None);
         }
     }
 
@@ -93,7 +122,7 @@ impl Container {
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
         let Ground { plan, mut undo, prepared } = lay_ground(&mut request)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
-        let born = give_birth(&plan, &prepared, &undo.record.cgroup, &request, fifos.as_ref());
+        let born = give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref());
         // systemd says only now that there is a unit of this name.
         let born = born.inspect_err(|error| undo.disown(error));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
@@ -110,7 +139,10 @@ impl Container {
     ) -> Result<(Self, Process), Error> {
         undo.record.init_process_pid = process.pid();
         undo.record.init_process_start = start_time(process.pid()).unwrap_or(0);
-        let written = undo.record.write(&request.state);
+        undo.record.init_process_inode = inode(&process);
+        // A network namespace that was joined keeps them from now on.
+        let lent = undo.record.lent.take();
+        let written = can_be_told(&undo.record, &process).and_then(|()| undo.record.write(&request.state));
         let init = rustix::io::fcntl_dupfd_cloexec(process.as_fd(), 0);
         let init = init.map_err(|errno| Error::system("duplicate a pidfd", errno));
         let ready = written.and(init).and_then(|init| Ok((init, at_gate(request.gate, line)?)));
@@ -121,8 +153,8 @@ impl Container {
             }
             Err(error) => {
                 // A process without a record must not live on.
-                drop(process.signal(libc::SIGKILL));
-                drop(process.wait());
+                process.end();
+                undo.record.lent = lent;
                 Err(error)
             }
         }
@@ -156,8 +188,6 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     cgroup.refuse_used()?;
     let record = intent(request, &plan, &cgroup)?;
     record.write(&request.state)?;
-    // Until it is made, the cgroup is whose process is in it: undoing must not kill that one.
-    let record = Record { cgroup: Cgroup::none(), ..record };
     let mut undo = Undo { state: request.state.clone(), record, armed: true };
     if request.state != request.bundle {
         keep_spec(&request.spec, &request.state)?;
@@ -193,6 +223,15 @@ pub(super) fn decide(request: &Create) -> Result<Plan, Error> {
     Ok(plan)
 }
 
+/// Whoever opens the container by its record has to know init from a later process of its number.
+fn can_be_told(record: &Record, init: &Process) -> Result<(), Error> {
+    if record.init_process_start != 0 || record.init_process_inode != 0 || init.has_ended() {
+        return Ok(());
+    }
+    let what = "procfs hides the container's process (hidepid): telling it by its pidfd needs Linux 6.9";
+    Err(Error::new(Kind::Unsupported, what))
+}
+
 /// Who waits at the gate for anybody does so from now on, being on record: until then, init ends with this process. The
 /// line is kept for who waits for this one.
 fn at_gate(gate: Gate, line: Option<Line>) -> Result<Option<Line>, Error> {
@@ -205,13 +244,13 @@ fn at_gate(gate: Gate, line: Option<Line>) -> Result<Option<Line>, Error> {
 fn give_birth(
     plan: &Plan,
     prepared: &Prepared,
-    cgroup: &Cgroup,
+    undo: &mut Undo,
     request: &Create,
     fifos: Option<&Fifos>,
 ) -> Result<(Process, Line), Error> {
     let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
     let mut newborn = spawn(&script)?;
-    raise(&mut newborn, plan, prepared, cgroup, request)?;
+    raise(&mut newborn, plan, prepared, undo, request)?;
     newborn.keep_waiting()
 }
 
@@ -235,13 +274,17 @@ fn intent(request: &Create, plan: &Plan, cgroup: &Cgroup) -> Result<Record, Erro
         id: request.id.clone(),
         init_process_pid: 0,
         init_process_start: 0,
+        init_process_inode: 0,
         created: since_1970(SystemTime::now()),
         bundle: request.bundle.clone(),
         rootfs: plan.rootfs.path.clone(),
         own_namespaces: plan.namespaces.new,
         no_new_keyring: request.no_new_keyring,
         rootfs_mounts: rootfs::mount_points(&request.rootfs, &plan.rootfs.path),
-        cgroup: cgroup.clone(),
+        // Until it is made, the cgroup is whose process is in it: undoing must not kill that one.
+        cgroup: Cgroup::none(),
+        cgroup_to_be: (!cgroup.is_none()).then(|| cgroup.clone()),
+        lent: None,
         resctrl: match &plan.intel_rdt {
             Some(rdt) => Some(Resctrl::plan(rdt, &request.id, resctrl::root()?)?),
             None => None,
@@ -285,7 +328,7 @@ fn raise(
     newborn: &mut Newborn<'_, '_>,
     plan: &Plan,
     prepared: &Prepared,
-    cgroup: &Cgroup,
+    undo: &mut Undo,
     request: &Create,
 ) -> Result<(), Error> {
     let mut moved = None;
@@ -295,7 +338,7 @@ fn raise(
         match stand {
             Stand::Waiting(point::DEVICES) => {
                 let pid = process.pid();
-                moved = Some(Moved::new(&plan.net_devices, newborn.take(tag::NETLINK)?, pid)?);
+                moved = Some(undo.lend(plan, prepared, newborn.take(tag::NETLINK)?, pid)?);
             }
             Stand::Waiting(point::LISTENER) => {
                 let subject = Subject { pid: process.pid(), state: creating(plan, request, process) };
@@ -313,7 +356,7 @@ fn raise(
                 carry(newborn, plan, prepared)?;
                 continue;
             }
-            Stand::Waiting(point::CGROUP) => place::start_unit(cgroup, plan, process.pid())?,
+            Stand::Waiting(point::CGROUP) => undo.start_unit(plan, process.pid())?,
             Stand::Waiting(point::HOOKS) => run_hooks(plan, request, process)?,
             Stand::Waiting(point::LIMITS) => crate::sys::rlimit::set_all(process.pid(), &plan.process.rlimits)?,
             Stand::Waiting(point::SIZE) => process.resize(plan.process.terminal)?,

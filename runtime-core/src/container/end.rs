@@ -66,7 +66,13 @@ pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
 fn take_away(record: &Record) -> Result<(), Error> {
     record.cgroup.kill()?;
     kill_init(record);
+    if let Some(lent) = &record.lent {
+        lent.bring_back()?;
+    }
     record.cgroup.remove()?;
+    if let Some(cgroup) = &record.cgroup_to_be {
+        cgroup.remove_unused()?;
+    }
     if let Some(resctrl) = &record.resctrl {
         resctrl.remove()?;
     }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Container, lock};
 use crate::cgroup::State;
-use crate::record::{Record, start_time, time};
+use crate::record::{self, Record, start_time, time};
 use crate::{Error, Kind, gate};
 
 /// The state of a container in the words of the runtime specification.
@@ -157,10 +157,14 @@ fn is_fatal(signal: i32) -> bool {
     !harmless.contains(&signal)
 }
 
-/// Init is known by number and start time: the pidfd is opened first and the time read after, so that a number used again
-/// is not taken for it.
+/// Init is known by its number and the inode of its pidfd, or its start time: the pidfd is opened first and the time read
+/// after, so that a number used again is not taken for it.
 pub(super) fn pidfd_of_init(record: &Record) -> Option<OwnedFd> {
     let pid = Pid::from_raw(record.init_process_pid)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    (start_time(record.init_process_pid) == Some(record.init_process_start)).then_some(pidfd)
+    let is_init = match record.init_process_inode {
+        0 => start_time(record.init_process_pid) == Some(record.init_process_start),
+        inode => record::inode(&pidfd) == inode,
+    };
+    is_init.then_some(pidfd)
 }

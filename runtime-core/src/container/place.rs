@@ -19,19 +19,16 @@ pub(super) fn cgroup(request: &Create, plan: &Plan) -> Result<Cgroup, Error> {
     }
 }
 
-/// Makes the cgroup and writes its limits; systemd will do that later, when there is a process to put into it.
+/// Makes the cgroup.
 ///
 /// Without privileges and without limits to keep, a cgroup is a convenience: what the kernel refuses is done without, as
 /// every runtime does. Then the answer is false.
 pub(super) fn made(cgroup: &Cgroup, plan: &Plan) -> Result<bool, Error> {
-    if cgroup.is_unit() {
-        return Ok(true);
-    }
     let unprivileged = tare_plan::systemd::rootless(host::host()?);
     let limits = &plan.cgroup.resources;
     let without = unprivileged && limits.writes.is_empty() && limits.device_program.is_none();
     match cgroup.create() {
-        Ok(()) => fill(cgroup, plan).map(|()| true),
+        Ok(()) => Ok(true),
         Err(error) if without && matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -40,14 +37,11 @@ pub(super) fn made(cgroup: &Cgroup, plan: &Plan) -> Result<bool, Error> {
 /// systemd makes the cgroup around the first process. That one waits in this process's own cgroup, and has done nothing
 /// in the container yet.
 pub(super) fn start_unit(cgroup: &Cgroup, plan: &Plan, pid: i32) -> Result<(), Error> {
-    if let Some(scope) = &plan.cgroup.scope {
-        cgroup.start_unit(scope, pid)?;
-    }
-    fill(cgroup, plan)
+    plan.cgroup.scope.as_ref().map_or(Ok(()), |scope| cgroup.start_unit(scope, pid))
 }
 
 /// Gives a cgroup that has been made its limits, and its owner.
-fn fill(cgroup: &Cgroup, plan: &Plan) -> Result<(), Error> {
+pub(super) fn fill(cgroup: &Cgroup, plan: &Plan) -> Result<(), Error> {
     // Whoever wants no cgroup wants no limits: there is nothing to write them into.
     if cgroup.is_none() {
         return Ok(());

@@ -17,7 +17,7 @@ pub(super) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
 pub(crate) const NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
 pub(crate) const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
 const NEWIPC: u32 = libc::CLONE_NEWIPC.cast_unsigned();
-const NEWNET: u32 = libc::CLONE_NEWNET.cast_unsigned();
+pub(crate) const NEWNET: u32 = libc::CLONE_NEWNET.cast_unsigned();
 /// `CLONE_NEWTIME`, which is also `CSIGNAL` bits for old `clone(2)`.
 const NEWTIME: u32 = 0x80;
 
