@@ -74,11 +74,20 @@ pub fn processes(home: &Path) -> Vec<u32> {
 }
 
 fn belongs(pid: u32, home: &Path) -> bool {
+    if is_everybodys(pid) {
+        return false;
+    }
     let name = namespace(home);
     let in_text = machine::command_line(pid).contains(&name) || machine::environment(pid).contains(&name);
     let in_folder = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(home));
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     in_text || in_folder || groups.contains(&format!(":/{name}/"))
+}
+
+/// It has ended, and the machine's init is to reap it: some look every other second only.
+fn is_everybodys(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|fields| fields.starts_with(" Z 1 "))
 }
 
 /// The shim sockets of a home's containers that still exist.
