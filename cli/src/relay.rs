@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::stdio::{stdin, stdout};
@@ -106,6 +106,16 @@ impl Buffer {
             }
         }
     }
+
+    /// Everything to `to`, which takes it in its own time, whether it blocks or not.
+    fn pour(&mut self, to: BorrowedFd<'_>) {
+        while !self.waiting().is_empty() && self.drain(to) {
+            if !self.waiting().is_empty() {
+                // Should it fail, writing will, too.
+                let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
+            }
+        }
+    }
 }
 
 /// Whether a direction may bring more.
@@ -194,10 +204,43 @@ impl Relay {
     pub(crate) fn finish(mut self) {
         const MOST: usize = 1 << 20;
         for _ in 0..MOST / self.outwards.bytes.len() {
-            while !self.outwards.waiting().is_empty() && self.outwards.drain(stdout()) {}
+            self.outwards.pour(stdout());
             if !self.outwards.fill(self.master.as_fd()) || self.outwards.waiting().is_empty() {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_takes_its_time_is_waited_for_without_work() {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+        let room = fcntl_setpipe_size(&writer, 4096).unwrap();
+        rustix::io::write(&writer, &vec![1; room]).unwrap();
+        let slow = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            fcntl_setfl(&reader, OFlags::empty()).unwrap();
+            std::io::read_to_string(std::fs::File::from(reader)).unwrap().len()
+        });
+        let mut buffer = Buffer { bytes: [2; 4096], filled: 0..4096 };
+        // proc(5): user and system time in hundredths of a second, counted from the name's end.
+        let used = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields = stat.rsplit(')').next().unwrap().split(' ').skip(12).take(2);
+            fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let before = used();
+        buffer.pour(writer.as_fd());
+        assert!(used() - before < 10, "it has turned in circles");
+        drop(writer);
+        assert_eq!(slow.join().unwrap(), room + 4096);
     }
 }
