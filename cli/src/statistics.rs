@@ -4,23 +4,29 @@
 use std::collections::BTreeMap;
 
 use runtime_core::cgroup::Stats;
-use runtime_core::cgroup::stats::PidsStat;
+use runtime_core::cgroup::stats::{self, Details, PidsStat};
 use serde::Serialize;
 
 mod v1;
 mod v2;
 
 /// In runc's terms, whatever the host's cgroup version.
-pub(crate) fn of(stats: &Stats) -> Statistics {
-    match stats {
+pub(crate) fn of(stats: &Stats, details: Details) -> Statistics {
+    let mut statistics = match stats {
         Stats::V1(metrics) => v1::statistics(metrics),
         Stats::V2(metrics) => v2::statistics(metrics),
-    }
+    };
+    statistics.cpu.usage.percpu_kernel = details.kernel;
+    statistics.cpu.usage.percpu_user = details.user;
+    statistics.cpuset = details.cpuset.map(CpuSet::from).unwrap_or_default();
+    statistics.memory.raw = details.memory.into_iter().collect();
+    statistics
 }
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Statistics {
     cpu: Cpu,
+    cpuset: CpuSet,
     memory: Memory,
     pids: Pids,
     blkio: BlockIo,
@@ -48,6 +54,10 @@ struct CpuUsage {
     total: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     percpu: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    percpu_kernel: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    percpu_user: Vec<u64>,
     kernel: u64,
     user: u64,
 }
@@ -64,6 +74,41 @@ struct Throttling {
 }
 
 #[derive(Debug, Default, Serialize)]
+struct CpuSet {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cpus: Vec<u16>,
+    cpu_exclusive: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mems: Vec<u16>,
+    mem_hardwall: u64,
+    mem_exclusive: u64,
+    memory_migrate: u64,
+    memory_spread_page: u64,
+    memory_spread_slab: u64,
+    memory_pressure: u64,
+    sched_load_balance: u64,
+    sched_relax_domain_level: i64,
+}
+
+impl From<stats::CpuSet> for CpuSet {
+    fn from(set: stats::CpuSet) -> Self {
+        Self {
+            cpus: set.cpus,
+            cpu_exclusive: set.cpu_exclusive,
+            mems: set.mems,
+            mem_hardwall: set.mem_hardwall,
+            mem_exclusive: set.mem_exclusive,
+            memory_migrate: set.memory_migrate,
+            memory_spread_page: set.memory_spread_page,
+            memory_spread_slab: set.memory_spread_slab,
+            memory_pressure: set.memory_pressure,
+            sched_load_balance: set.sched_load_balance,
+            sched_relax_domain_level: set.sched_relax_domain_level,
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
 struct Memory {
     #[serde(skip_serializing_if = "is_zero")]
     cache: u64,
@@ -73,7 +118,7 @@ struct Memory {
     #[serde(rename = "kernelTCP")]
     kernel_tcp: MemoryEntry,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    raw: BTreeMap<&'static str, u64>,
+    raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     psi: Option<Pressure>,
 }

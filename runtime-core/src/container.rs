@@ -8,6 +8,7 @@ mod dry_run;
 mod end;
 mod external;
 mod found;
+mod limits;
 pub(crate) mod maps;
 mod place;
 mod restore;
@@ -20,7 +21,7 @@ use std::time::SystemTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::cgroup::{self, Cgroup, Entrance, OomWatch, Stats, SubCgroup};
+use crate::cgroup::{self, Cgroup, Entrance, SubCgroup};
 use crate::line::{Line, Word};
 use crate::oci;
 use crate::patience::{LOOKUP, within};
@@ -406,47 +407,12 @@ impl Container {
         self.cgroup.required()?.thaw()
     }
 
-    /// Changes the limits.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Invalid`], or the kernel refusing a value, named by its field.
-    pub fn update(&self, resources: &oci::LinuxResources) -> Result<(), Error> {
-        self.cgroup.required()?.update(&tare_plan::resources::update(resources, host::host()?)?)
-    }
-
-    /// Changes the schemata of the container's resctrl group (`linux.intelRdt`).
-    ///
-    /// # Errors
-    /// The container has none, the hardware has not what they are about, or the kernel refusing.
-    pub fn update_intel_rdt(&self, cache: Option<&str>, bandwidth: Option<&str>) -> Result<(), Error> {
-        match &lock(&self.record).resctrl {
-            Some(resctrl) => resctrl.update(cache, bandwidth),
-            None => Err(Error::new(Kind::Invalid, "the container has no resctrl group: linux.intelRdt is not set")),
-        }
-    }
-
     /// The numbers of all processes in the container's cgroup, in this process's pid namespace.
     ///
     /// # Errors
     /// [`crate::Kind::NotFound`] when the cgroup is gone.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
         self.cgroup.required()?.pids()
-    }
-
-    /// What the container has used.
-    ///
-    /// # Errors
-    /// [`crate::Kind::NotFound`] when the cgroup is gone.
-    pub fn stats(&self) -> Result<Stats, Error> {
-        self.cgroup.required()?.stats()
-    }
-
-    /// A descriptor that becomes readable when the kernel has killed something for lack of memory.
-    ///
-    /// # Errors
-    /// The kernel refusing.
-    pub fn oom_watch(&self) -> Result<OomWatch, Error> {
-        self.cgroup.required()?.oom_watch()
     }
 
     /// Notes how init ended in the container's record, so that [`remove`] can tell after a crash of this process.

@@ -23,7 +23,13 @@ fn cpu(stat: &CpuStat) -> Cpu {
     let usage = stat.usage.clone().unwrap_or_default();
     let throttling = stat.throttling.unwrap_or_default();
     Cpu {
-        usage: CpuUsage { total: usage.total, percpu: usage.per_cpu, kernel: usage.kernel, user: usage.user },
+        usage: CpuUsage {
+            total: usage.total,
+            percpu: usage.per_cpu,
+            kernel: usage.kernel,
+            user: usage.user,
+            ..CpuUsage::default()
+        },
         throttling: Throttling {
             periods: throttling.periods,
             throttled_periods: throttling.throttled_periods,
@@ -40,52 +46,13 @@ fn memory(stat: &MemoryStat) -> Memory {
         swap: entry(stat.swap),
         kernel: entry(stat.kernel),
         kernel_tcp: entry(stat.kernel_tcp),
-        raw: raw(stat).into(),
-        psi: None,
+        ..Memory::default()
     }
 }
 
 fn entry(entry: Option<Entry>) -> MemoryEntry {
     let entry = entry.unwrap_or_default();
     MemoryEntry { limit: entry.limit, usage: entry.usage, max: entry.max, failcnt: entry.failcnt }
-}
-
-/// The kernel's own names, as in `memory.stat`.
-fn raw(stat: &MemoryStat) -> [(&'static str, u64); 32] {
-    [
-        ("cache", stat.cache),
-        ("rss", stat.rss),
-        ("rss_huge", stat.rss_huge),
-        ("mapped_file", stat.mapped_file),
-        ("dirty", stat.dirty),
-        ("writeback", stat.writeback),
-        ("pgpgin", stat.pg_pg_in),
-        ("pgpgout", stat.pg_pg_out),
-        ("pgfault", stat.pg_fault),
-        ("pgmajfault", stat.pg_maj_fault),
-        ("inactive_anon", stat.inactive_anon),
-        ("active_anon", stat.active_anon),
-        ("inactive_file", stat.inactive_file),
-        ("active_file", stat.active_file),
-        ("unevictable", stat.unevictable),
-        ("hierarchical_memory_limit", stat.hierarchical_memory_limit),
-        ("total_cache", stat.total_cache),
-        ("total_rss", stat.total_rss),
-        ("total_rss_huge", stat.total_rss_huge),
-        ("total_mapped_file", stat.total_mapped_file),
-        ("total_dirty", stat.total_dirty),
-        ("total_writeback", stat.total_writeback),
-        ("total_pgpgin", stat.total_pg_pg_in),
-        ("total_pgpgout", stat.total_pg_pg_out),
-        ("total_pgfault", stat.total_pg_fault),
-        ("total_pgmajfault", stat.total_pg_maj_fault),
-        ("total_inactive_anon", stat.total_inactive_anon),
-        ("total_active_anon", stat.total_active_anon),
-        ("total_inactive_file", stat.total_inactive_file),
-        ("total_active_file", stat.total_active_file),
-        ("total_unevictable", stat.total_unevictable),
-        ("hierarchical_memsw_limit", stat.hierarchical_swap_limit),
-    ]
 }
 
 fn block_io(stat: &BlkIoStat) -> BlockIo {
@@ -129,6 +96,9 @@ mod tests {
         let zero = r#"{"limit":0,"failcnt":0}"#;
         let expected = format!(
             "{{\"cpu\":{{\"usage\":{{\"kernel\":0,\"user\":0}},\"throttling\":{{}}}},\
+             \"cpuset\":{{\"cpu_exclusive\":0,\"mem_hardwall\":0,\"mem_exclusive\":0,\"memory_migrate\":0,\
+             \"memory_spread_page\":0,\"memory_spread_slab\":0,\"memory_pressure\":0,\"sched_load_balance\":0,\
+             \"sched_relax_domain_level\":0}},\
              \"memory\":{{\"usage\":{zero},\"swap\":{zero},\"kernel\":{zero},\"kernelTCP\":{zero}}},\
              \"pids\":{{\"current\":2}},\
              \"blkio\":{{\"ioServicedRecursive\":[{{\"major\":254,\"op\":\"Read\",\"value\":3}}]}},\

@@ -31,9 +31,9 @@ fn cpu(stat: &CpuStat) -> Cpu {
     Cpu {
         usage: CpuUsage {
             total: nanoseconds(stat.usage_usec),
-            percpu: Vec::new(),
             kernel: nanoseconds(stat.system_usec),
             user: nanoseconds(stat.user_usec),
+            ..CpuUsage::default()
         },
         throttling: Throttling {
             periods: stat.nr_periods,
@@ -52,47 +52,9 @@ fn memory(stat: &MemoryStat) -> Memory {
         cache: stat.file,
         usage: entry(stat.usage, stat.usage_limit, stat.max_usage),
         swap: entry(stat.swap_usage.saturating_add(stat.usage), both, 0),
-        raw: raw(stat).into(),
         psi: stat.psi.as_ref().map(pressure),
         ..Memory::default()
     }
-}
-
-/// The kernel's own names, as in `memory.stat`.
-fn raw(stat: &MemoryStat) -> [(&'static str, u64); 31] {
-    [
-        ("anon", stat.anon),
-        ("file", stat.file),
-        ("kernel_stack", stat.kernel_stack),
-        ("slab", stat.slab),
-        ("sock", stat.sock),
-        ("shmem", stat.shmem),
-        ("file_mapped", stat.file_mapped),
-        ("file_dirty", stat.file_dirty),
-        ("file_writeback", stat.file_writeback),
-        ("anon_thp", stat.anon_thp),
-        ("inactive_anon", stat.inactive_anon),
-        ("active_anon", stat.active_anon),
-        ("inactive_file", stat.inactive_file),
-        ("active_file", stat.active_file),
-        ("unevictable", stat.unevictable),
-        ("slab_reclaimable", stat.slab_reclaimable),
-        ("slab_unreclaimable", stat.slab_unreclaimable),
-        ("pgfault", stat.pgfault),
-        ("pgmajfault", stat.pgmajfault),
-        ("workingset_refault", stat.workingset_refault),
-        ("workingset_activate", stat.workingset_activate),
-        ("workingset_nodereclaim", stat.workingset_nodereclaim),
-        ("pgrefill", stat.pgrefill),
-        ("pgscan", stat.pgscan),
-        ("pgsteal", stat.pgsteal),
-        ("pgactivate", stat.pgactivate),
-        ("pgdeactivate", stat.pgdeactivate),
-        ("pglazyfree", stat.pglazyfree),
-        ("pglazyfreed", stat.pglazyfreed),
-        ("thp_fault_alloc", stat.thp_fault_alloc),
-        ("thp_collapse_alloc", stat.thp_collapse_alloc),
-    ]
 }
 
 fn block_io(stat: &IoStat) -> BlockIo {

@@ -103,7 +103,8 @@ fn stats(container: &Container, id: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
         other => other?,
     };
-    print(&Event { kind: "stats", id, data: Some(statistics::of(&stats)) })
+    let details = container.stats_in_detail()?;
+    print(&Event { kind: "stats", id, data: Some(statistics::of(&stats, details)) })
 }
 
 /// The code of a failure to print, which is never an exit code.

@@ -169,6 +169,22 @@ fn limits_are_changed_by_flags_and_by_a_file() -> Result<()> {
     Ok(())
 }
 
+/// What the kernel counts of the memory of a process's cgroup.
+fn memory_stat(pid: u32) -> Result<String> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let of = |wanted: &str| {
+        cgroups.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            parts.next()?.split(',').any(|name| name == wanted).then(|| parts.next())?
+        })
+    };
+    let file = match (of("memory"), of("")) {
+        (Some(path), _) => format!("/sys/fs/cgroup/memory{path}/memory.stat"),
+        (None, path) => format!("/sys/fs/cgroup{}/memory.stat", path.context("no cgroup")?),
+    };
+    fs::read_to_string(&file).context(file)
+}
+
 #[test]
 fn statistics_have_the_keys_of_runc() -> Result<()> {
     if Product::under_test() == Product::Crun {
@@ -182,7 +198,11 @@ fn statistics_have_the_keys_of_runc() -> Result<()> {
     assert!(data["memory"]["usage"]["usage"].as_u64().is_some_and(|bytes| bytes > 0), "{event}");
     assert!(data["cpu"]["usage"]["total"].as_u64().is_some_and(|time| time > 0), "{event}");
     assert_eq!(data["pids"]["current"], 1, "{event}");
-    for key in ["cpu", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
+    // What the kernel counts, all of it and under its own names.
+    let counted = memory_stat(host.pid("c")?)?;
+    let raw = data["memory"]["raw"].as_object().context("no raw memory")?;
+    assert!(counted.lines().all(|line| raw.contains_key(line.split(' ').next().unwrap_or_default())), "{event}");
+    for key in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
         assert!(data.get(key).is_some(), "{key} is not in {event}");
     }
     host.say(&["kill", "c", "KILL"])?.done();

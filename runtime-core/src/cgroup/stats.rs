@@ -5,11 +5,14 @@
 pub mod v1;
 pub mod v2;
 
+mod details;
 mod directory;
 
 use super::Cgroup;
 use crate::{Error, Kind};
 use directory::Directory;
+
+pub use details::{CpuSet, Details};
 
 /// What a container has used.
 #[derive(Debug, Clone, PartialEq)]

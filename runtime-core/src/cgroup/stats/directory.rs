@@ -24,6 +24,13 @@ impl Table {
         self.find(key).unwrap_or(0)
     }
 
+    /// All of it, in order.
+    pub(super) fn entries(&self) -> Vec<(String, u64)> {
+        let pair =
+            |line: &str| line.split_once(' ').and_then(|(key, value)| Some((key.to_owned(), value.parse().ok()?)));
+        self.0.lines().filter_map(pair).collect()
+    }
+
     pub(super) fn find(&self, key: &str) -> Option<u64> {
         self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
     }
