@@ -45,6 +45,10 @@ impl Session {
         let log = Arc::new(Log::new(given.filled("log"), format, verbosity)?);
         let listener = log.clone();
         runtime_core::on_warning(move |message| listener.warn(message));
+        if verbosity == Verbosity::Debug {
+            let listener = log.clone();
+            runtime_core::on_step(move |message| listener.debug(message));
+        }
         let cgroup_driver = match given.filled("cgroup-manager") {
             None if given.has("systemd-cgroup") => CgroupDriver::Systemd,
             None | Some("cgroupfs") => CgroupDriver::Cgroupfs,

@@ -29,7 +29,7 @@ use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{Newborn, Stand, spawn};
-use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, oom_score, rooted};
+use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, oom_score, rooted, steps};
 use anatomy::Anatomy;
 
 pub use checkpoint::{Afterwards, Checkpoint, Extent};
@@ -312,6 +312,7 @@ impl Container {
         };
         let script = lower::exec(process, &joining);
         let raised = spawn(&script).and_then(|mut newborn| {
+            steps::begun(newborn.process()?.pid());
             while let Stand::Waiting(point) = self.listen(&mut newborn, if_paused)? {
                 let joined = newborn.process()?;
                 match point {
@@ -328,6 +329,7 @@ impl Container {
                 }
                 newborn.go()?;
             }
+            steps::step(|| "setns_init: about to exec");
             newborn.keep()
         });
         raised.map_err(|error| match error.errno() {

@@ -14,6 +14,7 @@ use tare_plan::Hook;
 
 use crate::process::{ExitStatus, Process};
 use crate::spawn::spawn;
+use crate::steps::step;
 use crate::stub::sealed_bytes;
 use crate::{Error, Kind, lower};
 
@@ -94,6 +95,7 @@ fn one(
     let memory = |errno| Error::system("hold a hook's input and output", errno);
     let input = rewound(sealed_bytes("tare-state", state.as_bytes()).map_err(memory)?).map_err(memory)?;
     let output = memfd_create("tare-hook-output", MemfdFlags::CLOEXEC).map_err(memory)?;
+    step(|| format!("run hook {}", hook.path.to_string_lossy()));
     let process = start(hook, [&input, &output, &output])?;
     match watch(&process, hook.timeout)? {
         ExitStatus::Code(0) => Ok(()),

@@ -14,7 +14,7 @@ use crate::script::{About, Script};
 use crate::seccomp_agent::{self, Subject};
 use crate::stub::{sealed_bytes, stub};
 use crate::sys::clone::{Birth, clone_and_execute};
-use crate::{Error, Kind};
+use crate::{Error, Kind, steps};
 
 /// A stub at work. Dropped before [`Newborn::keep`], it is killed and reaped: nothing half-made stays alive.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ impl Newborn<'_, '_> {
             match self.line.next()? {
                 Word::Waiting(point) => {
                     self.gated |= point == GATE;
+                    self.process.iter().for_each(|process| steps::waits(process.pid(), point));
                     return Ok(Stand::Waiting(point));
                 }
                 Word::Past(point) => self.gated |= point == GATE,
@@ -119,6 +120,7 @@ impl Newborn<'_, '_> {
     /// Another process goes on: the child that the stub has made beside itself. It waits until it is known here; the old
     /// one leaves at once.
     fn succeed(&mut self, successor: Process) -> Result<(), Error> {
+        steps::born(successor.pid());
         let old = self.process.replace(successor);
         self.go()?;
         old.ok_or_else(given_away)?.wait().map(drop)

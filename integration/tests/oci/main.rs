@@ -5,6 +5,7 @@
 mod agreed;
 mod apart;
 mod crash;
+mod debug;
 mod descriptors;
 mod floor;
 mod foreground;

@@ -25,7 +25,7 @@ use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
 use crate::spec::keep_spec;
-use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs};
+use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs, steps};
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
 #[derive(Debug)]
@@ -250,6 +250,7 @@ fn give_birth(
 ) -> Result<(Process, Line), Error> {
     let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
     let mut newborn = spawn(&script)?;
+    steps::begun(newborn.process()?.pid());
     raise(&mut newborn, plan, prepared, undo, request)?;
     newborn.keep_waiting()
 }
@@ -349,6 +350,7 @@ fn raise(
                     id_map::check_claim(process.pid(), &plan.namespaces)?;
                 }
                 moved.into_iter().for_each(Moved::keep);
+                steps::step(|| "init: closing the pipe to signal completion");
                 return Ok(());
             }
             Stand::Waiting(point::MAPS) => maps::give(&plan.namespaces, process.pid())?,
