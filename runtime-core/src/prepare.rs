@@ -36,6 +36,8 @@ pub(crate) enum Origin {
     /// kernel locks what the host has set on them, and only a clone of that copy stays locked (user_namespaces(7),
     /// mount_namespaces(7)).
     Named(CString, Reach),
+    /// By the child, when its turn comes, from what then lies there inside the root file system.
+    Inner(CString, Reach),
 }
 
 /// The user namespace whose maps an idmapped mount has.
@@ -232,11 +234,21 @@ type Made = Vec<(MountUsers, Arc<OwnedFd>)>;
 
 fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Source>, Error> {
     let target = || String::from_utf8_lossy(mount.target.as_c_str().to_bytes()).into_owned();
-    let Tree::Bind { source, reach } = &mount.tree else { return Ok(None) };
-    let found = procfs_on_proc(mount, source).and_then(|()| {
-        let id_map = mount.id_map.as_ref().map(|map| users(&map.users, made).map(|users| (users, map.reach)));
-        Ok(Source { id_map: id_map.transpose()?, ..tree(source, *reach, cloner)? })
-    });
+    let id_map = |made: &mut Made| {
+        let mapped = mount.id_map.as_ref().map(|map| users(&map.users, made).map(|users| (users, map.reach)));
+        mapped.transpose()
+    };
+    let (source, reach) = match &mount.tree {
+        Tree::Bind { source, reach } => (source, reach),
+        Tree::Inner { source, reach } => {
+            let origin = Origin::Inner(source.as_c_str().to_owned(), *reach);
+            return refuse_mapped_inside(mount, cloner)
+                .and_then(|()| Ok(Some(Source { origin, id_map: id_map(made)?, make: make::LIKE })));
+        }
+        Tree::New { .. } | Tree::Remount { .. } => return Ok(None),
+    };
+    let found = procfs_on_proc(mount, source)
+        .and_then(|()| Ok(Source { id_map: id_map(made)?, ..tree(source, *reach, cloner)? }));
     found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
 }
 
@@ -257,6 +269,17 @@ fn late(plan: &Plan, mount: &Mount, entrance: &Entrance) -> Result<Option<Source
     let name = CString::new(source.as_os_str().as_bytes());
     let name = name.map_err(|_| Error::system(format!("clone {}", source.display()), rustix::io::Errno::INVAL))?;
     Ok(Some(Source { origin: Origin::Named(name, *reach), id_map: None, make: make::DIRECTORY }))
+}
+
+/// The ids of a mount are mapped with the host's privileges, which in a user namespace the porter alone has; and he has left
+/// when the first mount is made.
+fn refuse_mapped_inside(mount: &Mount, cloner: Cloner) -> Result<(), Error> {
+    if cloner == Cloner::Parent || mount.id_map.is_none() {
+        return Ok(());
+    }
+    let target = mount.target.as_c_str().to_string_lossy();
+    let what = "in a user namespace, the ids of a mount whose source lies in the root file system cannot be mapped";
+    Err(Error::new(Kind::Unsupported, format!("mount on {target}: {what}")))
 }
 
 fn users(wanted: &MountUsers, made: &mut Made) -> Result<Users, Error> {

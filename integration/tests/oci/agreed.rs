@@ -205,3 +205,39 @@ fn a_bind_that_names_an_attribute_loses_what_it_does_not_name() -> Result<()> {
     }
     Ok(())
 }
+
+/// runc looks for a source when its turn comes, among the container's mounts.
+#[test]
+fn a_source_may_lie_in_what_an_earlier_mount_has_brought() -> Result<()> {
+    if Product::under_test() == Product::Crun {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let outer = host.folder().join("outer");
+    fs::create_dir_all(outer.join("inner"))?;
+    fs::write(outer.join("inner/file"), "found\n")?;
+    fs::create_dir(host.rootfs().join("target"))?;
+    let bind = |source: &std::path::Path, to: &std::path::Path, kind: &str| json!({ "destination": to, "source": source, "options": [kind] });
+    let inside = |path: &str| host.rootfs().join(path);
+    for namespace in [false, true] {
+        let shown = run(&host, "order", &["cat", "/second/file", "/third/inner/file", "/single"], |config| {
+            if namespace {
+                spec::push(&mut config["linux"]["namespaces"], json!({ "type": "user" }));
+                let all = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+                config["linux"]["uidMappings"] = all.clone();
+                config["linux"]["gidMappings"] = all;
+            }
+            spec::mount(config, bind(&outer, "/target".as_ref(), "bind"));
+            spec::mount(config, bind(&inside("target/inner"), "/second".as_ref(), "bind"));
+            // A target may be called as the host calls it, too.
+            spec::mount(config, bind(&inside("target"), &inside("third"), "rbind"));
+            spec::mount(config, bind(&inside("target/inner/file"), "/single".as_ref(), "bind"));
+        })?;
+        assert_eq!(shown.done(), "found\nfound\nfound\n");
+    }
+    let missing = run(&host, "order", &["true"], |config| {
+        spec::mount(config, bind(&inside("absent"), "/second".as_ref(), "bind"));
+    })?;
+    assert!(missing.err.contains("no such file or directory"), "{missing:?}");
+    Ok(())
+}

@@ -7,31 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use integration::oci::{Host, run};
-use integration::{skip_unless_tare, spec};
+use integration::spec;
 use serde_json::json;
-
-#[test]
-fn a_source_is_opened_before_the_first_mount() -> Result<()> {
-    if skip_unless_tare("runc looks for a source when its turn comes, among the container's mounts") {
-        return Ok(());
-    }
-    let host = Host::new()?;
-    let (outer, target) = (host.folder().join("outer"), host.rootfs().join("target"));
-    fs::create_dir_all(outer.join("inner"))?;
-    fs::create_dir(&target)?;
-    let bundle = host.bundle("order", |config| {
-        spec::args(config, &["true"]);
-        let bind =
-            |source: &std::path::Path, to: &str| json!({ "destination": to, "source": source, "options": ["bind"] });
-        spec::mount(config, bind(&outer, "/target"));
-        spec::mount(config, bind(&target.join("inner"), "/second"));
-    })?;
-    let said = host.say(&["run", "--bundle", &bundle.to_string_lossy(), "order"])?;
-    assert_eq!(said.code, Some(1));
-    let expected = format!("clone the tree at {}: no such file or directory", target.join("inner").display());
-    assert!(said.err.contains(&expected), "{}", said.err);
-    Ok(())
-}
 
 /// The control groups of version 1, which a user cannot make, are shown as the host's.
 #[test]

@@ -376,3 +376,20 @@ fn state_on_disk_is_closed_to_others() -> Result<()> {
     judge("state_on_disk", (!readable.is_empty()).then(|| format!("{readable:?}")), &[]);
     Ok(())
 }
+
+/// A volume whose source lies in the rootfs, where the image has put a link to the host's files, or to the kernel's.
+#[test]
+fn a_link_of_the_image_leads_no_source_out() -> Result<()> {
+    let host = Host::new()?;
+    let canary = canary(&host)?;
+    for (target, shown) in [(canary.as_path(), "file"), (Path::new("/proc/sys"), "kernel")] {
+        link(&host, "data", target)?;
+        let said = attack(&host, "source", &["ls", "/volume"], |config| {
+            let source = host.rootfs().join("data");
+            spec::mount(config, json!({ "destination": "/volume", "source": source, "options": ["rbind"] }));
+        })?;
+        let bite = said.out.contains(shown).then(|| format!("{said:?}"));
+        judge(&format!("link to {}", target.display()), bite, &[Product::Runc, Product::Crun]);
+    }
+    Ok(())
+}

@@ -269,8 +269,9 @@ ops! {
         into: Slot }
     /// A clone of the tree at `path` below `dir`, mounted nowhere.
     42 CloneTree { dir: Fd, path: &'a CStr, flags: u32, into: Slot }
-    /// Finds `path` inside `root`, following links as the container would; `make` says what is made when it is absent.
-    43 Target { root: Fd, path: &'a CStr, make: u32, into: Slot }
+    /// Finds `path` inside `root`, following links as the container would; `make` says what is made when it is absent, with
+    /// [`make::LIKE`] what `like` is.
+    43 Target { root: Fd, path: &'a CStr, make: u32, like: Fd, into: Slot }
     /// `move_mount(2)` of a detached tree onto a target.
     44 Attach { tree: Fd, target: Fd }
     /// Copies what lies at `from` into the detached `to` (tmpcopyup).
@@ -344,6 +345,8 @@ pub mod make {
     pub const DIRECTORY: u32 = 1;
     /// An empty file, and the directories above it.
     pub const FILE: u32 = 2;
+    /// One of the two above: what another descriptor is.
+    pub const LIKE: u32 = 3;
     /// Added to one of the above: no symbolic link may be on the way.
     pub const PLAIN: u32 = 0x100;
     /// Added to one of the above: what is found must not lie on a procfs.

@@ -30,8 +30,10 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     let scope = unit.zip(choices.systemd.as_ref());
     let scope = scope.map(|(unit, manager)| systemd::scope(&unit, &choices.id, &limits, &annotations, manager.version));
     let mount_label = label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?;
+    let rootfs = rootfs(spec, linux, choices)?;
     let around = Surroundings {
         bundle: &choices.bundle,
+        rootfs: &rootfs.path,
         namespaces: &namespaces,
         host,
         cgroup: &path,
@@ -42,7 +44,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     let domainname = text(spec.domainname());
     let first = spec.process().as_ref().ok_or_else(|| Refusal::new("process", "is missing"))?;
     Ok(Plan {
-        rootfs: rootfs(spec, linux, choices)?,
+        rootfs,
         mounts: mounted.mounts,
         devices: dev.devices,
         device_source: dev.source,

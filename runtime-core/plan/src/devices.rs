@@ -50,7 +50,10 @@ pub(crate) fn plan(
     let bound = namespaces.has(Kind::User) || host.in_user_namespace;
     let source = if bound { DeviceSource::BindFromHost } else { DeviceSource::Mknod };
     let asked = asked(listed)?;
-    if mounts.iter().any(|mount| mount.target.as_bytes() == b"/dev" && matches!(mount.tree, Tree::Bind { .. })) {
+    if mounts
+        .iter()
+        .any(|mount| mount.target.as_bytes() == b"/dev" && matches!(mount.tree, Tree::Bind { .. } | Tree::Inner { .. }))
+    {
         return Ok(Dev { devices: Vec::new(), source, symlinks: Vec::new() });
     }
     let mut devices = defaults()?;

@@ -46,6 +46,13 @@ pub(crate) fn host_path(field: &str, base: &Path, raw: &Path) -> Result<PathBuf,
     Ok(PathBuf::from(std::ffi::OsStr::from_bytes(cleaned.as_bytes())))
 }
 
+/// `path`, which is the host's, as it is called inside the root file system at `rootfs`, if it lies there. Lexical; a
+/// container whose root is the host's has no inside to speak of.
+pub(crate) fn below_root(rootfs: &Path, path: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(rootfs).ok().filter(|_| rootfs != Path::new("/"))?;
+    Some(Path::new("/").join(rest))
+}
+
 impl InsidePath {
     /// The path's bytes, with the leading slash and without the terminating NUL.
     #[must_use]

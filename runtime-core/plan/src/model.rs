@@ -254,6 +254,13 @@ pub enum Tree {
         /// With all mounts below it.
         reach: Reach,
     },
+    /// A clone of what lies at a path inside the root file system once the mounts before this one have been made.
+    Inner {
+        /// Where.
+        source: InsidePath,
+        /// With all mounts below it.
+        reach: Reach,
+    },
     /// A new file system, made inside the container's namespaces.
     New {
         /// Its type: `proc`, `tmpfs`.

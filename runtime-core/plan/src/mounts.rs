@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use crate::inside_path::{c_string, host_path, inside};
+use crate::inside_path::{below_root, c_string, host_path, inside};
 use crate::mount_options::{self, Options, attr};
 use crate::namespaces::Kind;
 use crate::{Attributes, Host, InsidePath, Mount, Namespaces, Reach, Refusal, Symlink, Tree};
@@ -34,6 +34,8 @@ pub(crate) type Parameter = (CString, Option<CString>);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) bundle: &'a Path,
+    /// The root file system, as the host names it.
+    pub(crate) rootfs: &'a Path,
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) host: &'a Host,
     pub(crate) cgroup: &'a Path,
@@ -55,7 +57,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
     let mut planned = Mounted::default();
     for (index, mount) in listed.iter().enumerate() {
         let field = format!("mounts[{index}]");
-        let target = target(&field, mount)?;
+        let target = target(&field, mount, around.rootfs)?;
         let options = options(&field, mount, around)?;
         let id_map = id_map::plan(&field, mount, &options, around)?;
         if is_new(mount, &options, "cgroup") {
@@ -77,7 +79,7 @@ pub(crate) fn plan(listed: &[oci::Mount], around: Surroundings<'_>) -> Result<Mo
 pub(crate) fn assemble(tree: Tree, target: InsidePath, options: &Options) -> Mount {
     let kind = match &tree {
         Tree::New { kind, .. } => kind.to_bytes(),
-        Tree::Bind { .. } | Tree::Remount { .. } => b"",
+        Tree::Bind { .. } | Tree::Inner { .. } | Tree::Remount { .. } => b"",
     };
     let read_only = options.attributes.set & attr::RDONLY != 0;
     Mount {
@@ -97,13 +99,18 @@ fn sealed_last(kind: &[u8], target: &InsidePath) -> bool {
     kind == b"tmpfs" || target.as_bytes() == b"/dev"
 }
 
-/// A relative destination is deprecated and still accepted by runc; it is taken from the container's root.
-fn target(field: &str, mount: &oci::Mount) -> Result<InsidePath, Refusal> {
+/// A relative destination is deprecated and still accepted by runc; it is taken from the container's root. One that names
+/// the root file system as the host does means what is inside it, as with runc.
+fn target(field: &str, mount: &oci::Mount, rootfs: &Path) -> Result<InsidePath, Refusal> {
     let field = format!("{field}.destination");
     if mount.destination().as_os_str().is_empty() {
         return Err(Refusal::new(field, "is empty"));
     }
     let target = inside(&field, mount.destination())?;
+    let target = match below_root(rootfs, &host_path(&field, Path::new("/"), mount.destination())?) {
+        Some(below) => inside(&field, &below)?,
+        None => target,
+    };
     if target.as_bytes() == b"/" {
         return Err(Refusal::new(field, "mountpoint is on the top of rootfs"));
     }
@@ -157,7 +164,12 @@ fn tree(
         // A bind shares the file system with the host, so `sync` and its kin have nothing to change here; mount(2)
         // passes over them too.
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
-        return Ok(Tree::Bind { source: host_path(&format!("{field}.source"), around.bundle, source)?, reach });
+        let of_source = format!("{field}.source");
+        let source = host_path(&of_source, around.bundle, source)?;
+        return Ok(match below_root(around.rootfs, &source) {
+            Some(below) => Tree::Inner { source: inside(&of_source, &below)?, reach },
+            None => Tree::Bind { source, reach },
+        });
     }
     if kind.is_empty() {
         return Err(Refusal::new(format!("{field}.type"), "is missing, and the options do not say bind"));
@@ -219,6 +231,7 @@ fn check_proc(field: &str, target: &InsidePath, tree: &Tree) -> Result<(), Refus
         Tree::New { kind, .. } => path == b"/proc" && kind.as_bytes() == b"proc",
         Tree::Bind { source, .. } => path == b"/proc" && source == Path::new("/proc"),
         Tree::Remount { .. } => path == b"/proc",
+        Tree::Inner { .. } => false,
     };
     if allowed {
         return Ok(());

@@ -169,6 +169,8 @@ impl Display for Tree {
         match self {
             Self::Bind { source, reach: Reach::Top } => write!(f, "bind {}", Shown::path(source)),
             Self::Bind { source, reach: Reach::Tree } => write!(f, "rbind {}", Shown::path(source)),
+            Self::Inner { source, reach: Reach::Top } => write!(f, "bind inner {}", source),
+            Self::Inner { source, reach: Reach::Tree } => write!(f, "rbind inner {}", source),
             Self::Remount { parameters } => {
                 f.write_str("remount")?;
                 words(f, parameters)

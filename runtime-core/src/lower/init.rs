@@ -210,7 +210,7 @@ fn change_root(script: &mut Script<'_>, plan: &Plan, root: Fd, old: &OldRoot) {
 fn working_directory(script: &mut Script<'_>, plan: &Plan, root: Fd) {
     script.what(format!("make the working directory {}", plan.process.cwd.to_string_lossy()));
     let into = script.slot();
-    script.push(Op::Target { root, path: &plan.process.cwd, make: make::DIRECTORY, into });
+    script.push(Op::Target { root, path: &plan.process.cwd, make: make::DIRECTORY, like: Fd::NONE, into });
     script.push(Op::Close { fd: Fd::slot(into) });
     script.free(into);
 }

@@ -1,6 +1,6 @@
 //! The part of init's script that builds its file system.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -33,8 +33,8 @@ pub(super) struct Trees(Vec<(*const Source, Fd)>);
 impl Trees {
     /// The tree of a source. SECURITY: it is cut loose from the host's mounts here, whoever has cloned it, so that nothing
     /// that the container mounts on it can appear on the host; only a tree that is asked to be shared stays in its group.
-    fn take<'fd>(&mut self, script: &mut Script<'fd>, source: &'fd Source, keep: Option<Propagation>) -> Fd {
-        let tree = self.known(source).unwrap_or_else(|| clone(script, source, None));
+    fn take<'fd>(&mut self, script: &mut Script<'fd>, source: &'fd Source, keep: Option<Propagation>, root: Fd) -> Fd {
+        let tree = self.known(source).unwrap_or_else(|| clone(script, source, None, root));
         cut_loose(script, tree, keep);
         tree
     }
@@ -64,8 +64,14 @@ fn cut_loose(script: &mut Script<'_>, tree: Fd, keep: Option<Propagation>) {
     }
 }
 
-/// The tree of a source, with its ids mapped while it is mounted nowhere: later the kernel refuses it.
-pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, container: Option<BorrowedFd<'fd>>) -> Fd {
+/// The tree of a source, with its ids mapped while it is mounted nowhere: later the kernel refuses it. `root` is the root
+/// file system, for what lies there.
+pub(super) fn clone<'fd>(
+    script: &mut Script<'fd>,
+    source: &'fd Source,
+    container: Option<BorrowedFd<'fd>>,
+    root: Fd,
+) -> Fd {
     let tree = match &source.origin {
         Origin::Cloned(tree) => script.inherit(tree.as_fd()),
         Origin::Named(path, reach) => {
@@ -75,6 +81,7 @@ pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, containe
             script.push(Op::CloneTree { dir: Fd::CWD, path, flags, into });
             Fd::slot(into)
         }
+        Origin::Inner(path, reach) => tree_inside(script, path, *reach, root),
     };
     let Some((users, reach)) = &source.id_map else { return tree };
     if let Origin::Named(path, _) = &source.origin {
@@ -89,6 +96,18 @@ pub(super) fn clone<'fd>(script: &mut Script<'fd>, source: &'fd Source, containe
     tree
 }
 
+/// SECURITY: found as the container would find it, so that no link of the image leads out, nor onto the kernel's files.
+fn tree_inside(script: &mut Script<'_>, path: &CStr, reach: Reach, root: Fd) -> Fd {
+    let (found, into) = (script.slot(), script.slot());
+    let make = make::NOTHING | make::NOT_PROC;
+    script.push(Op::Target { root, path, make, like: Fd::NONE, into: found });
+    let flags = if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    script.push(Op::CloneTree { dir: Fd::slot(found), path: c"", flags, into });
+    script.push(Op::Close { fd: Fd::slot(found) });
+    script.free(found);
+    Fd::slot(into)
+}
+
 /// Cuts the tree loose from the host's mounts and puts the rootfs where the host has it, for hooks that look there: from
 /// here its descriptor is the root under which everything is resolved. Slave, not private, so that an unmount on the
 /// host is not held up by this copy.
@@ -100,10 +119,11 @@ pub(super) fn rootfs<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd 
     }
     // Later it will not be the host's root any more, and may not get there.
     for source in prepared.carried() {
-        let tree = clone(script, source, None);
+        let tree = clone(script, source, None, Fd::NONE);
         trees.0.push((source, tree));
     }
-    let root = trees.known(&prepared.rootfs).unwrap_or_else(|| clone(script, &prepared.rootfs, None));
+    let root = trees.known(&prepared.rootfs);
+    let root = root.unwrap_or_else(|| clone(script, &prepared.rootfs, None, Fd::NONE));
     attach_rootfs(script, plan, root);
     root
 }
@@ -136,14 +156,14 @@ pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pre
     for (mount, source) in plan.mounts.iter().zip(&prepared.sources) {
         script.what(format!("mount {} on {}{}", source_text(mount), text(&mount.target), hint(mount)));
         let keep = plan.rootfs.propagation.filter(|kind| *kind == Propagation::Shared);
-        let bind = source.as_ref().map(|source| (trees.take(script, source, keep), source.make));
+        let bind = source.as_ref().map(|source| (trees.take(script, source, keep, root), source.make));
         one(script, mount, bind, root);
     }
     for (device, source) in plan.devices.iter().zip(&prepared.devices) {
         let path = device.path.as_c_str();
         script.what(format!("make device {}", path.to_string_lossy()));
         if let Some(source) = source {
-            let tree = trees.take(script, source, Some(Propagation::Private));
+            let tree = trees.take(script, source, Some(Propagation::Private), root);
             attach(script, tree, path, source.make, root);
         } else {
             let (mode, major, minor) = (device.mode, device.major, device.minor);
@@ -164,7 +184,7 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
     let now = if mount.seal_last { mount.attributes.set & !MOUNT_ATTR_RDONLY } else { mount.attributes.set };
     let now = Attributes { set: now, ..mount.attributes };
     match &mount.tree {
-        Tree::Bind { .. } => {
+        Tree::Bind { .. } | Tree::Inner { .. } => {
             let Some((tree, kind)) = bind else { return };
             attributes(script, tree, now, mount);
             attach(script, tree, path, kind | plain, root);
@@ -177,7 +197,7 @@ fn one(script: &mut Script<'_>, mount: &Mount, bind: Option<(Fd, u32)>, root: Fd
             script.push(Op::Filesystem { kind, source, parameters, attributes: now.set, root, like, into });
             if *copy_up {
                 let from = script.slot();
-                script.push(Op::Target { root, path, make: make::DIRECTORY | plain, into: from });
+                script.push(Op::Target { root, path, make: make::DIRECTORY | plain, like: Fd::NONE, into: from });
                 script.push(Op::CopyUp { from: Fd::slot(from), to: Fd::slot(into) });
                 script.push(Op::Close { fd: Fd::slot(from) });
                 script.free(from);
@@ -250,7 +270,7 @@ fn attributes(script: &mut Script<'_>, tree: Fd, top: Attributes, mount: &Mount)
 
 pub(super) fn attach(script: &mut Script<'_>, tree: Fd, path: &std::ffi::CStr, make: u32, root: Fd) {
     let target = script.slot();
-    script.push(Op::Target { root, path, make, into: target });
+    script.push(Op::Target { root, path, make, like: tree, into: target });
     script.push(Op::Attach { tree, target: Fd::slot(target) });
     script.push(Op::Close { fd: Fd::slot(target) });
     script.push(Op::Close { fd: tree });
@@ -301,7 +321,7 @@ pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pr
     let (kind, parameters) = (c"tmpfs", Strings(b"nr_inodes\x002\x00"));
     let into = directory;
     script.push(Op::Filesystem { kind, source: kind, parameters, attributes, root: Fd::NONE, like: c"", into });
-    let file = trees.take(script, &prepared.null, Some(Propagation::Private));
+    let file = trees.take(script, &prepared.null, Some(Propagation::Private), root);
     for path in &plan.masked {
         script.what(format!("mask {}", text(path)));
         script.push(Op::Mask { root, path: path.as_c_str(), file, directory: Fd::slot(directory) });
@@ -311,6 +331,7 @@ pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pr
 fn source_text(mount: &Mount) -> String {
     match &mount.tree {
         Tree::Bind { source, .. } => source.display().to_string(),
+        Tree::Inner { source, .. } => format!("the container's {}", text(source)),
         Tree::New { kind, .. } => kind.to_string_lossy().into_owned(),
         Tree::Remount { .. } => "attributes".into(),
     }

@@ -36,7 +36,7 @@ pub(crate) fn porter<'fd>(
     let fd = script.inherit(errand.process);
     script.push(Op::SetNs { fd, kinds: errand.kinds });
     let trees: Vec<Fd> =
-        prepared.carried().map(|source| mounts::clone(&mut script, source, Some(errand.users))).collect();
+        prepared.carried().map(|source| mounts::clone(&mut script, source, Some(errand.users), Fd::NONE)).collect();
     if let Some(root) = trees.first() {
         mounts::attach_rootfs(&mut script, plan, *root);
     }

@@ -219,7 +219,8 @@ impl<'a> Interpreter<'a> {
                 let tree = sys::open_tree(self.fd(dir), path, sys::OPEN_TREE_CLONE | flags)?;
                 self.keep(into, tree)
             }
-            Op::Target { root, path, make, into } => {
+            Op::Target { root, path, make, like, into } => {
+                let make = mounts::kind(make, self.fd(like))?;
                 let target = mounts::target(self.fd(root), path, make)?;
                 self.keep(into, target)
             }

@@ -18,6 +18,15 @@ pub(super) fn reach(recursive: u32) -> u32 {
     if recursive == 0 { 0 } else { AT_RECURSIVE }
 }
 
+/// What is to be made, where that depends on what `like` is.
+pub(super) fn kind(wanted: u32, like: i32) -> Answer<u32> {
+    if wanted & make::KIND != make::LIKE {
+        return Ok(wanted);
+    }
+    let directory = sys::fstat(like)?.mode & flag::S_IFMT == flag::S_IFDIR;
+    Ok(wanted & !make::KIND | if directory { make::DIRECTORY } else { make::FILE })
+}
+
 /// Finds a path inside `root`; what is absent is made, step by step, below directories that are held open.
 pub(super) fn target(root: i32, path: &CStr, wanted: u32) -> Answer<i32> {
     let resolve = if wanted & make::PLAIN == 0 { INSIDE } else { INSIDE | flag::RESOLVE_NO_SYMLINKS };
