@@ -241,3 +241,32 @@ fn a_source_may_lie_in_what_an_earlier_mount_has_brought() -> Result<()> {
     assert!(missing.err.contains("no such file or directory"), "{missing:?}");
     Ok(())
 }
+
+/// What mount(2) makes of them in a remount, and runc with it.
+#[test]
+fn access_times_of_a_bind_are_the_sources_until_something_is_asked_for() -> Result<()> {
+    let host = Host::new()?;
+    let source = host.folder().join("quiet");
+    fs::create_dir(&source)?;
+    let quiet = rustix::mount::MountFlags::NOATIME | rustix::mount::MountFlags::NODIRATIME;
+    rustix::mount::mount("tmpfs", &source, "tmpfs", quiet, None)?;
+    let rows: [(&[&str], &[&str]); 8] = [
+        (&["bind"], &["noatime", "nodiratime"]),
+        (&["bind", "atime"], &["noatime", "nodiratime"]),
+        (&["bind", "ro", "norelatime"], &["noatime", "nodiratime"]),
+        (&["bind", "rw", "diratime"], &["noatime", "nodiratime"]),
+        (&["bind", "relatime"], &["relatime"]),
+        (&["bind", "strictatime"], &[]),
+        (&["bind", "noatime"], &["noatime"]),
+        (&["bind", "nodiratime", "norelatime"], &["nodiratime", "relatime"]),
+    ];
+    for (options, expected) in rows {
+        let mount = json!({ "destination": "/quiet", "type": "bind", "source": source, "options": options });
+        let args = ["awk", "$2 == \"/quiet\" { print $4 }", "/proc/self/mounts"];
+        let shown = run(&host, "times", &args, |config| spec::mount(config, mount))?.done();
+        let mut times: Vec<&str> = shown.trim().split(',').filter(|word| word.ends_with("atime")).collect();
+        times.sort_unstable();
+        assert_eq!(times, expected, "{options:?}");
+    }
+    Ok(())
+}

@@ -51,6 +51,9 @@ enum Meaning {
     Clear(u64),
     /// An atime mode: the modes exclude each other, so the whole field is cleared first.
     Atime(u64),
+    /// Not this atime mode. For one mount, where it was asked for before nothing is, and else nothing changes: that is what
+    /// mount(2) knows. For a tree it is the mode that is neither.
+    NotAtime(u64),
     Superblock(&'static str),
     NoSuperblock(&'static str),
     Propagate(Propagation),
@@ -83,11 +86,11 @@ const WORDS: [(&str, Meaning); 39] = [
     ("nosymfollow", Meaning::Set(attr::NOSYMFOLLOW)),
     ("symfollow", Meaning::Clear(attr::NOSYMFOLLOW)),
     ("noatime", Meaning::Atime(attr::NOATIME)),
-    ("atime", Meaning::Atime(attr::RELATIME)),
+    ("atime", Meaning::NotAtime(attr::NOATIME)),
     ("relatime", Meaning::Atime(attr::RELATIME)),
-    ("norelatime", Meaning::Atime(attr::RELATIME)),
+    ("norelatime", Meaning::NotAtime(attr::RELATIME)),
     ("strictatime", Meaning::Atime(attr::STRICTATIME)),
-    ("nostrictatime", Meaning::Atime(attr::RELATIME)),
+    ("nostrictatime", Meaning::NotAtime(attr::STRICTATIME)),
     ("sync", Meaning::Superblock("sync")),
     ("async", Meaning::NoSuperblock("sync")),
     ("dirsync", Meaning::Superblock("dirsync")),
@@ -134,7 +137,12 @@ fn meaning(option: &str) -> Option<(Meaning, Reach)> {
     let recursive = |meaning: &Meaning| {
         matches!(
             meaning,
-            Meaning::Set(_) | Meaning::Clear(_) | Meaning::Atime(_) | Meaning::Propagate(_) | Meaning::Bind
+            Meaning::Set(_)
+                | Meaning::Clear(_)
+                | Meaning::Atime(_)
+                | Meaning::NotAtime(_)
+                | Meaning::Propagate(_)
+                | Meaning::Bind
         )
     };
     let top = look_up(option).map(|meaning| (meaning, Reach::Top));
@@ -164,6 +172,13 @@ impl Options {
             Meaning::Atime(mode) => {
                 attributes.set = attributes.set & !attr::ATIME | mode;
                 attributes.clear |= attr::ATIME;
+            }
+            Meaning::NotAtime(_) if reach == Reach::Tree => self.apply(Meaning::Atime(attr::RELATIME), reach),
+            Meaning::NotAtime(mode) => {
+                if attributes.clear & attr::ATIME != 0 && attributes.set & attr::ATIME == mode {
+                    attributes.set &= !attr::ATIME;
+                    attributes.clear &= !attr::ATIME;
+                }
             }
             Meaning::Superblock(flag) => {
                 self.superblock.retain(|other| *other != flag);
@@ -216,6 +231,10 @@ mod tests {
             ("noatime strictatime", 0x20, all),
             ("strictatime noatime", 0x10, all),
             ("strictatime relatime", 0, all),
+            ("atime norelatime nostrictatime", 0, 0),
+            ("noatime atime", 0, 0),
+            ("noatime norelatime", 0x10, all),
+            ("relatime norelatime", 0, 0),
             ("nodiratime noatime", 0x90, all),
             ("nosymfollow", 0x20_0000, 0),
             ("symfollow", 0, 0x20_0000),
@@ -233,6 +252,9 @@ mod tests {
         for (word, meaning) in WORDS.into_iter().filter(|(word, _)| !word.ends_with("idmap")) {
             let recursive = parsed(&format!("r{word}"));
             match meaning {
+                Meaning::NotAtime(_) => {
+                    assert_eq!(recursive.recursive, Attributes { set: 0, clear: attr::ATIME }, "r{word}");
+                }
                 Meaning::Set(_) | Meaning::Clear(_) | Meaning::Atime(_) => {
                     assert_eq!(recursive.recursive, parsed(word).attributes, "r{word}");
                     assert_eq!(recursive.attributes, Attributes::default(), "r{word}");

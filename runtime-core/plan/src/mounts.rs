@@ -126,8 +126,19 @@ fn options(field: &str, mount: &oci::Mount, around: Surroundings<'_>) -> Result<
     }
     if options.bind.is_some() && !options.remount && options.attributes != Attributes::default() {
         options.attributes.clear |= unnamed(around) & !options.attributes.set;
+        options.attributes = remounted(options.attributes);
     }
     Ok(options)
+}
+
+/// What mount(2) makes of access times in a remount, which is how runc and crun give a bind its attributes: they stay the
+/// source's as long as nothing is asked for, and else are what is asked for and no more; `nodiratime` alone comes with
+/// `relatime`.
+fn remounted(attributes: Attributes) -> Attributes {
+    let Attributes { set, clear } = attributes;
+    let asked = set & attr::NODIRATIME != 0 || clear & attr::ATIME != 0;
+    let whole = attr::ATIME | attr::NODIRATIME;
+    Attributes { set, clear: if asked { clear | whole & !(set & attr::NODIRATIME) } else { clear & !whole } }
 }
 
 /// What a bind whose options name any attribute loses of its source's, unless they name it: runc and crun remount with what
