@@ -15,6 +15,7 @@ use tare_plan::{CgroupLayout, Device, DeviceSource, Mount, MountUsers, Plan, Rea
 
 use crate::cgroup::Entrance;
 use crate::process::Stdio;
+use crate::spawn::mount_error;
 use crate::{Error, Kind, host, id_map, lower};
 
 /// The host's side of a mount.
@@ -249,7 +250,10 @@ fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Sourc
     };
     let found = procfs_on_proc(mount, source)
         .and_then(|()| Ok(Source { id_map: id_map(made)?, ..tree(source, *reach, cloner)? }));
-    found.map(Some).map_err(|error| error.during(format!("mount {} on {}", source.display(), target())))
+    found.map(Some).map_err(|error| {
+        let error = error.during(format!("mount {} on {}", source.display(), target()));
+        mount_error(&source.to_string_lossy(), &target(), error).during("unable to start container process")
+    })
 }
 
 /// The container's own cgroup, where systemd makes it around the first process: that one finds it, by the path that was

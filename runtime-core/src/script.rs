@@ -11,6 +11,8 @@ use tare_init::script::{Fd, MAGIC, OP_WORDS, Op, Sink, Slot};
 pub(crate) enum About {
     /// Phase, operation and object: `mount proc on /proc`.
     What(String),
+    /// Phase and operation of a mount, with its source and its target.
+    Mounting { what: String, source: String, target: String },
     /// Finding the program, by its first argument.
     Finding(String),
     /// Executing the program, by its first argument.
@@ -123,7 +125,7 @@ impl<'fd> Script<'fd> {
     pub(crate) fn steps(&self) -> impl Iterator<Item = (String, String)> {
         (0_u32..).zip(&self.ops).map(|(index, _)| {
             let about = self.about_op(index).map(|about| match about {
-                About::What(what) => what.clone(),
+                About::What(what) | About::Mounting { what, .. } => what.clone(),
                 About::Finding(program) => format!("find {program}"),
                 About::Executing(program) => format!("execute {program}"),
             });

@@ -160,8 +160,14 @@ pub(crate) fn failure(script: &Script<'_>, op: u32, errno: Errno) -> Error {
         Some(About::Finding(program)) => program_error(program, errno),
         Some(About::Executing(program)) => Error::program(format!("exec {program}"), errno),
         Some(About::What(what)) => Error::system(what, errno),
+        Some(About::Mounting { what, source, target }) => mount_error(source, target, Error::system(what, errno)),
         None => Error::system(script.op_text(op), errno),
     }
+}
+
+/// The words of runc for a mount that cannot be made, which people and programs look for.
+pub(crate) fn mount_error(source: &str, target: &str, error: Error) -> Error {
+    error.during(format!("error during container init: error mounting {source:?} to rootfs at {target:?}"))
 }
 
 /// The texts that dockerd, podman and kubelet look for; they are those of Go's `exec.LookPath`, as runc passes them on.

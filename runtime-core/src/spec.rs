@@ -46,6 +46,7 @@ pub fn read_spec_file(path: &Path) -> Result<oci::Spec, Error> {
     }
     let spec: oci::Spec = parse(&text, "/process").map_err(|error| invalid(error.to_string()))?;
     spec.process().iter().for_each(warn_of_ambient);
+    warn_of_accesses(&spec);
     Ok(spec)
 }
 
@@ -94,6 +95,17 @@ fn warn_of_ambient(process: &oci::Process) {
     for name in sets.ambient().iter().flatten() {
         if !both.iter().all(|set| set.as_ref().is_some_and(|set| set.contains(name))) {
             warn(format_args!("can't raise ambient capability CAP_{name}: operation not permitted"));
+        }
+    }
+}
+
+/// Letters of device rules that stand for no access. runc and crun pass over them.
+fn warn_of_accesses(spec: &oci::Spec) {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|resources| resources.devices().as_ref()).into_iter().flatten();
+    for letter in rules.filter_map(|rule| rule.access().as_deref()).flat_map(str::chars) {
+        if !matches!(letter, 'r' | 'w' | 'm') {
+            warn(format_args!("ignoring {letter:?} in an access of linux.resources.devices: it is none of r, w and m"));
         }
     }
 }

@@ -270,3 +270,48 @@ fn access_times_of_a_bind_are_the_sources_until_something_is_asked_for() -> Resu
     }
     Ok(())
 }
+
+#[test]
+fn a_mount_that_cannot_be_made_is_said_in_runcs_words() -> Result<()> {
+    let host = Host::new()?;
+    fs::create_dir_all(host.rootfs().join("folder"))?;
+    let init = "unable to start container process: error during container init: ";
+    let rows = [
+        (
+            json!({ "destination": "/folder", "source": "/etc/passwd", "options": ["bind"] }),
+            "error mounting \"/etc/passwd\" to rootfs at \"/folder\": ",
+            "not a directory",
+        ),
+        (
+            json!({ "destination": "/folder", "source": "none", "type": "tmpfs", "options": ["siz=1"] }),
+            "error mounting \"none\" to rootfs at \"/folder\": ",
+            "invalid argument",
+        ),
+        (
+            json!({ "destination": "/folder", "source": "/nowhere", "options": ["bind"] }),
+            "",
+            "/nowhere: no such file or directory",
+        ),
+    ];
+    for (mount, what, why) in rows {
+        let said = run(&host, "mount", &["true"], |config| spec::mount(config, mount))?;
+        crate::refused(&said, &format!(" run failed: {init}{what}"));
+        crate::refused(&said, why);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_letter_of_a_device_rule_that_means_nothing_is_passed_over() -> Result<()> {
+    // crun leaves the judgement to the kernel.
+    if Product::under_test() == Product::Crun {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let rules = json!([{ "allow": false, "access": "rwm" },
+        { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "rwa" }]);
+    let said = run(&host, "letter", &["echo", "runs"], |config| config["linux"]["resources"]["devices"] = rules)?;
+    assert_eq!(said.clone().done(), "runs\n");
+    assert_eq!(said.err.contains("ignoring 'a' in an access"), Product::under_test() == Product::Tare, "{said:?}");
+    Ok(())
+}

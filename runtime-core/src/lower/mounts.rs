@@ -10,7 +10,7 @@ use tare_plan::{Attributes, Mount, Plan, Propagation, Reach, Tree};
 use super::init::propagation;
 use super::point;
 use crate::prepare::{Handover, Origin, Prepared, Source, Users};
-use crate::script::{Script, strings};
+use crate::script::{About, Script, strings};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
@@ -154,7 +154,7 @@ pub(super) fn attach_rootfs(script: &mut Script<'_>, plan: &Plan, root: Fd) {
 /// Mounts, then devices and links inside them.
 pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared, trees: &mut Trees, root: Fd) {
     for (mount, source) in plan.mounts.iter().zip(&prepared.sources) {
-        script.what(format!("mount {} on {}{}", source_text(mount), text(&mount.target), hint(mount)));
+        script.about(about(mount));
         let keep = plan.rootfs.propagation.filter(|kind| *kind == Propagation::Shared);
         let bind = source.as_ref().map(|source| (trees.take(script, source, keep, root), source.make));
         one(script, mount, bind, root);
@@ -328,13 +328,15 @@ pub(super) fn seal<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pr
     }
 }
 
-fn source_text(mount: &Mount) -> String {
-    match &mount.tree {
-        Tree::Bind { source, .. } => source.display().to_string(),
-        Tree::Inner { source, .. } => format!("the container's {}", text(source)),
-        Tree::New { kind, .. } => kind.to_string_lossy().into_owned(),
-        Tree::Remount { .. } => "attributes".into(),
-    }
+fn about(mount: &Mount) -> About {
+    let target = text(&mount.target);
+    let (what, source) = match &mount.tree {
+        Tree::Bind { source, .. } => (source.display().to_string(), source.display().to_string()),
+        Tree::Inner { source, .. } => (format!("the container's {}", text(source)), text(source)),
+        Tree::New { kind, source, .. } => (kind.to_string_lossy().into_owned(), source.to_string_lossy().into_owned()),
+        Tree::Remount { .. } => ("attributes".into(), String::new()),
+    };
+    About::Mounting { what: format!("mount {what} on {target}{}", hint(mount)), source, target }
 }
 
 fn text(path: &tare_plan::InsidePath) -> String {
