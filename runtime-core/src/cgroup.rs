@@ -29,6 +29,7 @@ use crate::{Error, Kind};
 
 pub use tare_plan::CgroupLayout;
 
+pub(crate) use enter::ADDING;
 pub use enter::SubCgroup;
 pub use freeze::State;
 pub use layout::layout;

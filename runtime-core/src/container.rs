@@ -254,7 +254,11 @@ impl Container {
         streams.fit(&process)?;
         let about = ("running", request.preserve_fds, request.if_paused);
         if !request.sub_cgroups.is_empty() {
-            return self.join(&process, &streams, &self.enter(self.cgroup.entrance_at(&request.sub_cgroups)?)?, about);
+            let entrance = self.enter(self.cgroup.entrance_at(&request.sub_cgroups)?)?;
+            return self.join(&process, &streams, &entrance, about).map_err(|error| match error.errno() {
+                Some(Errno::BUSY) => error.during(cgroup::ADDING),
+                _ => error,
+            });
         }
         match self.join(&process, &streams, &self.enter(self.cgroup.entrance()?)?, about) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).

@@ -99,58 +99,79 @@ impl From<tare_plan::Refusal> for Error {
     }
 }
 
-/// An errno in the words of libc and by its name: `operation not permitted (EPERM)`. Clients match the words.
+/// An errno in words and by its name: `operation not permitted (EPERM)`. Clients match the words, which are glibc's and
+/// Go's; musl, which the binaries are linked with, has others.
 pub(crate) fn name(errno: rustix::io::Errno) -> String {
-    match symbol(errno) {
-        Some(symbol) => format!("{} ({symbol})", words(errno)),
-        None => words(errno),
+    match known(errno) {
+        Some((symbol, words)) => format!("{words} ({symbol})"),
+        None => strerror(errno),
     }
 }
 
-/// strerror(3) in lower case.
 fn words(errno: rustix::io::Errno) -> String {
+    known(errno).map_or_else(|| strerror(errno), |(_, words)| words.to_owned())
+}
+
+/// strerror(3) in lower case.
+fn strerror(errno: rustix::io::Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The names of the errors that the calls of this crate can meet.
-fn symbol(errno: rustix::io::Errno) -> Option<&'static str> {
+/// The errors that the calls of this crate can meet: their names, and their words.
+fn known(errno: rustix::io::Errno) -> Option<(&'static str, &'static str)> {
     use rustix::io::Errno;
-    const NAMES: &[(Errno, &str)] = &[
-        (Errno::PERM, "EPERM"),
-        (Errno::NOENT, "ENOENT"),
-        (Errno::SRCH, "ESRCH"),
-        (Errno::IO, "EIO"),
-        (Errno::NXIO, "ENXIO"),
-        (Errno::TOOBIG, "E2BIG"),
-        (Errno::NOEXEC, "ENOEXEC"),
-        (Errno::BADF, "EBADF"),
-        (Errno::CHILD, "ECHILD"),
-        (Errno::AGAIN, "EAGAIN"),
-        (Errno::NOMEM, "ENOMEM"),
-        (Errno::ACCESS, "EACCES"),
-        (Errno::BUSY, "EBUSY"),
-        (Errno::EXIST, "EEXIST"),
-        (Errno::XDEV, "EXDEV"),
-        (Errno::NODEV, "ENODEV"),
-        (Errno::NOTDIR, "ENOTDIR"),
-        (Errno::ISDIR, "EISDIR"),
-        (Errno::INVAL, "EINVAL"),
-        (Errno::NFILE, "ENFILE"),
-        (Errno::MFILE, "EMFILE"),
-        (Errno::NOSPC, "ENOSPC"),
-        (Errno::ROFS, "EROFS"),
-        (Errno::RANGE, "ERANGE"),
-        (Errno::NAMETOOLONG, "ENAMETOOLONG"),
-        (Errno::NOSYS, "ENOSYS"),
-        (Errno::NOTEMPTY, "ENOTEMPTY"),
-        (Errno::LOOP, "ELOOP"),
-        (Errno::BADMSG, "EBADMSG"),
-        (Errno::OVERFLOW, "EOVERFLOW"),
-        (Errno::USERS, "EUSERS"),
-        (Errno::OPNOTSUPP, "EOPNOTSUPP"),
-        (Errno::TIMEDOUT, "ETIMEDOUT"),
-        (Errno::CONNREFUSED, "ECONNREFUSED"),
+    const NAMES: &[(Errno, &str, &str)] = &[
+        (Errno::PERM, "EPERM", "operation not permitted"),
+        (Errno::NOENT, "ENOENT", "no such file or directory"),
+        (Errno::SRCH, "ESRCH", "no such process"),
+        (Errno::IO, "EIO", "input/output error"),
+        (Errno::NXIO, "ENXIO", "no such device or address"),
+        (Errno::TOOBIG, "E2BIG", "argument list too long"),
+        (Errno::NOEXEC, "ENOEXEC", "exec format error"),
+        (Errno::BADF, "EBADF", "bad file descriptor"),
+        (Errno::CHILD, "ECHILD", "no child processes"),
+        (Errno::AGAIN, "EAGAIN", "resource temporarily unavailable"),
+        (Errno::NOMEM, "ENOMEM", "cannot allocate memory"),
+        (Errno::ACCESS, "EACCES", "permission denied"),
+        (Errno::BUSY, "EBUSY", "device or resource busy"),
+        (Errno::EXIST, "EEXIST", "file exists"),
+        (Errno::XDEV, "EXDEV", "invalid cross-device link"),
+        (Errno::NODEV, "ENODEV", "no such device"),
+        (Errno::NOTDIR, "ENOTDIR", "not a directory"),
+        (Errno::ISDIR, "EISDIR", "is a directory"),
+        (Errno::INVAL, "EINVAL", "invalid argument"),
+        (Errno::NFILE, "ENFILE", "too many open files in system"),
+        (Errno::MFILE, "EMFILE", "too many open files"),
+        (Errno::NOSPC, "ENOSPC", "no space left on device"),
+        (Errno::ROFS, "EROFS", "read-only file system"),
+        (Errno::RANGE, "ERANGE", "numerical result out of range"),
+        (Errno::NAMETOOLONG, "ENAMETOOLONG", "file name too long"),
+        (Errno::NOSYS, "ENOSYS", "function not implemented"),
+        (Errno::NOTEMPTY, "ENOTEMPTY", "directory not empty"),
+        (Errno::LOOP, "ELOOP", "too many levels of symbolic links"),
+        (Errno::BADMSG, "EBADMSG", "bad message"),
+        (Errno::OVERFLOW, "EOVERFLOW", "value too large for defined data type"),
+        (Errno::USERS, "EUSERS", "too many users"),
+        (Errno::OPNOTSUPP, "EOPNOTSUPP", "operation not supported"),
+        (Errno::TIMEDOUT, "ETIMEDOUT", "connection timed out"),
+        (Errno::CONNREFUSED, "ECONNREFUSED", "connection refused"),
     ];
-    NAMES.iter().find(|(known, _)| *known == errno).map(|(_, name)| *name)
+    NAMES.iter().find(|(known, ..)| *known == errno).map(|(_, name, words)| (*name, *words))
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::{known, strerror};
+    use rustix::io::Errno;
+
+    #[test]
+    fn the_words_are_those_of_glibc() {
+        let errnos = (1..134).map(Errno::from_raw_os_error);
+        let named: Vec<_> = errnos.filter_map(|errno| Some((errno, known(errno)?.1))).collect();
+        assert!(named.len() > 30);
+        for (errno, words) in named {
+            assert_eq!(words, strerror(errno), "{errno:?}");
+        }
+    }
 }

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use super::{Cgroup, Entrance, Place, file};
 use crate::{Error, Kind};
 
+/// What an error of a process that joins elsewhere begins with, in runc's words but for the number, which is not known.
+pub(crate) const ADDING: &str = "adding pid of the new process to cgroups";
+
 /// A cgroup below the container's, which the container has made: where a process joins instead (`exec --cgroup`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubCgroup {
@@ -108,7 +111,7 @@ impl Cgroup {
                 found.ok_or_else(unknown)?.directory.push(&below);
             }
         }
-        moved.entrance().map_err(|error| error.during("adding pid of the new process to the cgroup"))
+        moved.entrance().map_err(|error| error.during(ADDING))
     }
 }
 
