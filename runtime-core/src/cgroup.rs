@@ -37,6 +37,7 @@ pub(crate) use layout::{parent, unescaped};
 pub use oom::OomWatch;
 pub use stats::Stats;
 pub(crate) use systemd::manager;
+pub(crate) use write::Above;
 
 /// Where a container's cgroup is: one directory in each mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

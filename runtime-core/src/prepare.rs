@@ -10,10 +10,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tare_init::script::make;
+use tare_init::script::{device_number, make};
 use tare_plan::{CgroupLayout, Device, DeviceSource, Mount, MountUsers, Plan, Reach, Tree};
 
-use crate::cgroup::Entrance;
+use crate::cgroup::{Above, Entrance};
 use crate::process::Stdio;
 use crate::spawn::mount_error;
 use crate::{Error, Kind, host, id_map, lower};
@@ -88,7 +88,7 @@ pub(crate) struct Prepared {
     pub(crate) rootfs: Source,
     /// For each mount of the plan, its source if it is a bind.
     pub(crate) sources: Vec<Option<Source>>,
-    /// For each device of the plan, the host's node if it is bound.
+    /// For each device of the plan, the host's node if it is bound, or may have to be.
     pub(crate) devices: Vec<Option<Source>>,
     /// Namespaces to join, each with its `CLONE_NEW*` bit.
     pub(crate) joined: Vec<(u32, OwnedFd)>,
@@ -108,7 +108,7 @@ pub(crate) enum Streams {
 }
 
 impl Prepared {
-    pub(crate) fn new(plan: &Plan, entrance: Entrance, stdio: Stdio) -> Result<Self, Error> {
+    pub(crate) fn new(plan: &Plan, entrance: Entrance, above: Above, stdio: Stdio) -> Result<Self, Error> {
         let is_user_namespace = |bit: &u32| *bit == libc::CLONE_NEWUSER.cast_unsigned();
         let mut joined = plan.namespaces.join.iter().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
         refuse_host_namespaces(plan, &joined)?;
@@ -117,7 +117,11 @@ impl Prepared {
         let last = host::host()?.euid == 0;
         joined.sort_by_key(|(bit, _)| is_user_namespace(bit) == last);
         let cloner = cloner(plan)?;
-        let device = |one| device(one, plan.device_source, cloner);
+        let device = |one| match plan.device_source {
+            DeviceSource::BindFromHost => tree(host_path(one), Reach::Top, cloner).map(Some),
+            DeviceSource::Mknod if above == Above::Filtered => same_node(one),
+            DeviceSource::Mknod => Ok(None),
+        };
         let mut made = Vec::new();
         Ok(Self {
             rootfs: rootfs(&plan.rootfs.path, cloner)?,
@@ -312,12 +316,23 @@ fn procfs_on_proc(mount: &Mount, source: &Path) -> Result<(), Error> {
     Err(Error::new(Kind::Invalid, "only a procfs may be mounted on /proc"))
 }
 
-fn device(device: &Device, source: DeviceSource, cloner: Cloner) -> Result<Option<Source>, Error> {
-    if source == DeviceSource::Mknod {
+fn host_path(device: &Device) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(device.path.as_c_str().to_bytes()))
+}
+
+/// The host's node at the path of a device, for a container that may not make its own. SECURITY: looked at by descriptor,
+/// and only if it is the very device that was asked for.
+fn same_node(device: &Device) -> Result<Option<Source>, Error> {
+    let path = host_path(device);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let Ok(tree) = open_tree(rustix::fs::CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW) else {
         return Ok(None);
-    }
-    let path = std::ffi::OsStr::from_bytes(device.path.as_c_str().to_bytes());
-    tree(Path::new(path), Reach::Top, cloner).map(Some)
+    };
+    let found = rustix::fs::fstat(&tree);
+    let found = found.map_err(|errno| Error::system(format!("look at {}", path.display()), errno))?;
+    let same = FileType::from_raw_mode(found.st_mode) == FileType::from_raw_mode(device.mode)
+        && found.st_rdev == device_number(device.major, device.minor);
+    Ok(same.then_some(Source { origin: Origin::Cloned(tree), id_map: None, make: make::FILE }))
 }
 
 /// A clone of the tree at a path of the host, with all mounts below it.

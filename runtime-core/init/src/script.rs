@@ -278,8 +278,9 @@ ops! {
     45 CopyUp { from: Fd, to: Fd }
     /// A symbolic link inside `root`; an existing entry is kept, or replaced when `replace` is 1.
     46 Symlink { root: Fd, path: &'a CStr, target: &'a CStr, replace: u32 }
-    /// A device node inside `root`, verified after it is made; one that is there and equal is kept.
-    47 Node { root: Fd, path: &'a CStr, mode: u32, major: u32, minor: u32, uid: u32, gid: u32 }
+    /// A device node inside `root`, verified after it is made; one that is there and equal is kept. Where the kernel lets
+    /// nobody make it (`EPERM`), `instead` is attached, a tree of the host's own node, if there is one.
+    47 Node { root: Fd, path: &'a CStr, mode: u32, number: u64, uid: u32, gid: u32, instead: Fd }
     /// Hides a path: a directory behind a clone of `directory`, anything else behind a clone of `file`.
     48 Mask { root: Fd, path: &'a CStr, file: Fd, directory: Fd }
     /// Makes a path and all mounts below it read-only by a clone of itself on top.
@@ -366,6 +367,21 @@ pub struct Record {
     pub value: i32,
     /// Which part of the op failed.
     pub detail: u32,
+}
+
+/// The kernel's `dev_t`, as mknod(2) takes it and `stat` shows it.
+#[must_use]
+pub fn device_number(major: u32, minor: u32) -> u64 {
+    u64::from((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+}
+
+/// Major and minor of a `dev_t`.
+#[must_use]
+pub fn device_parts(number: u64) -> (u32, u32) {
+    let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let (major, minor) =
+        (((number >> 8) & 0xfff) | ((number >> 32) & 0xffff_f000), (number & 0xff) | ((number >> 12) & 0xffff_ff00));
+    (part(major), part(minor))
 }
 
 /// Kinds of [`Record`].

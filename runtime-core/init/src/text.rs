@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::script::{Fd, Op, Strings};
+use crate::script::{Fd, Op, Strings, device_parts};
 
 impl fmt::Display for Op<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +57,10 @@ impl Op<'_> {
             Op::Symlink { path, target, .. } => {
                 write!(f, "symlink {} to {}", show(path.to_bytes()), show(target.to_bytes()))
             }
-            Op::Node { path, major, minor, .. } => write!(f, "make device {} {major}:{minor}", show(path.to_bytes())),
+            Op::Node { path, number, .. } => {
+                let (major, minor) = device_parts(number);
+                write!(f, "make device {} {major}:{minor}", show(path.to_bytes()))
+            }
             Op::Mask { path, .. } => write!(f, "mask {}", show(path.to_bytes())),
             Op::Seal { path, .. } => write!(f, "make read-only {}", show(path.to_bytes())),
             Op::SetAttrAt { path, set, clear, propagation, .. } => {

@@ -18,6 +18,14 @@ struct Open {
     file: OwnedFd,
 }
 
+/// What the cgroups above a container's do to its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Above {
+    Unfiltered,
+    /// Making a node may be refused whatever the container's own list says.
+    Filtered,
+}
+
 impl Cgroup {
     /// Writes the limits, to a new cgroup or as an update.
     ///
@@ -98,6 +106,19 @@ impl Cgroup {
         };
         let Write { field, value, .. } = write;
         Error::system(format_args!("{field}: {hint}write {value} to {}", path.display()), Errno::NOENT)
+    }
+
+    /// Whether devices are filtered above this cgroup already, as Podman does it for its pods.
+    pub(crate) fn devices_above(&self) -> Above {
+        let Some(place) = self.unified.as_ref().filter(|_| self.legacy.is_empty()) else { return Above::Unfiltered };
+        let above = place.directory.ancestors().skip(1).take_while(|path| path.starts_with(&place.mountpoint));
+        // systemd has not made all of them yet.
+        let nearest = above.map(|path| file::open(path, OFlags::RDONLY | OFlags::DIRECTORY)).find_map(Result::ok);
+        match nearest.map(|directory| sys::bpf::ruling_device_programs(directory.as_fd())) {
+            Some(Ok(1..)) => Above::Filtered,
+            // Who may not ask is in a user namespace, where no node can be made anyway.
+            _ => Above::Unfiltered,
+        }
     }
 
     /// Attaches the device program in place of an earlier one: a list replaces a list.

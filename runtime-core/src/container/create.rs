@@ -205,7 +205,7 @@ pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
     }
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
     let entrance = entrance(cgroup.first_entrance()?, undo.record.resctrl.as_ref())?;
-    let prepared = Prepared::new(&plan, entrance, stdio)?;
+    let prepared = Prepared::new(&plan, entrance, cgroup.devices_above(), stdio)?;
     prepared.streams.fit(&plan.process)?;
     Ok(Ground { plan, undo, prepared })
 }

@@ -32,7 +32,7 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let plan = decide(&request)?;
     let cgroup = place::cgroup(&request, &plan)?;
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-    let prepared = Prepared::new(&without_cgroup(&plan, &cgroup), cgroup.stand_in()?, stdio)?;
+    let prepared = Prepared::new(&without_cgroup(&plan, &cgroup), cgroup.stand_in()?, cgroup.devices_above(), stdio)?;
     prepared.streams.fit(&plan.process)?;
     let script = lower::init(&plan, &prepared, &lowering(&request, &plan, None)?);
     let mut steps: Vec<Step> = script.steps().map(|(about, op)| Step { about, op }).collect();

@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use tare_init::script::{Fd, Op, Slot, Strings, make};
-use tare_plan::{Attributes, Mount, Plan, Propagation, Reach, Tree};
+use tare_init::script::{Fd, Op, Slot, Strings, device_number, make};
+use tare_plan::{Attributes, DeviceSource, Mount, Plan, Propagation, Reach, Tree};
 
 use super::init::propagation;
 use super::point;
@@ -162,12 +162,14 @@ pub(super) fn all<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Pre
     for (device, source) in plan.devices.iter().zip(&prepared.devices) {
         let path = device.path.as_c_str();
         script.what(format!("make device {}", path.to_string_lossy()));
-        if let Some(source) = source {
-            let tree = trees.take(script, source, Some(Propagation::Private), root);
-            attach(script, tree, path, source.make, root);
-        } else {
-            let (mode, major, minor) = (device.mode, device.major, device.minor);
-            script.push(Op::Node { root, path, mode, major, minor, uid: device.uid, gid: device.gid });
+        let tree = source.as_ref().map(|source| trees.take(script, source, Some(Propagation::Private), root));
+        match (plan.device_source, tree) {
+            (DeviceSource::BindFromHost, Some(tree)) => attach(script, tree, path, make::FILE, root),
+            (_, instead) => {
+                let (mode, number) = (device.mode, device_number(device.major, device.minor));
+                let instead = instead.unwrap_or(Fd::NONE);
+                script.push(Op::Node { root, path, mode, number, uid: device.uid, gid: device.gid, instead });
+            }
         }
     }
     for link in &plan.symlinks {

@@ -13,6 +13,7 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
+const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 
 /// The head of `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used; the kernel takes the rest as zero.
 #[repr(C)]
@@ -107,6 +108,21 @@ pub(crate) fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Er
     ids.map(|&id| descriptor(call(BPF_PROG_GET_FD_BY_ID, &ById { id, next: 0, flags: 0 })?)).collect()
 }
 
+/// How many device programs rule a process in this cgroup, those of the cgroups above among them.
+pub(crate) fn ruling_device_programs(cgroup: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut attributes = Query {
+        target: u32::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?,
+        kind: BPF_CGROUP_DEVICE,
+        query_flags: BPF_F_QUERY_EFFECTIVE,
+        attach_flags: 0,
+        ids: 0,
+        count: 0,
+        padding: 0,
+    };
+    call_mut(BPF_PROG_QUERY, &mut attributes)?;
+    Ok(attributes.count)
+}
+
 /// The kernel's answer: the errno of a call that failed, else its value.
 pub(crate) fn checked(outcome: libc::c_long) -> Result<libc::c_long, Errno> {
     if outcome >= 0 {
@@ -128,7 +144,7 @@ fn call<T>(command: libc::c_long, attributes: &T) -> Result<libc::c_long, Errno>
 
 fn call_mut(command: libc::c_long, attributes: &mut Query) -> Result<libc::c_long, Errno> {
     // SAFETY: the kernel writes into the struct, which is exclusively ours and as long as the size says, and through
-    // `ids`, which leads to `count` words of the caller that outlive the call.
+    // `ids`, which leads to `count` words of the caller that outlive the call, if any.
     let outcome = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<Query>()) };
     checked(outcome)
 }

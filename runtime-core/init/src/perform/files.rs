@@ -2,17 +2,17 @@
 
 use core::ffi::CStr;
 
-use super::mounts::{c_string, target};
+use super::mounts::{attach, c_string, target};
 use super::{AtStep, Done, Failure};
-use crate::script::{Numbers, make};
+use crate::script::{Numbers, device_parts, make};
 use crate::sys::{self, Errno, flag};
 
 /// A device node as it shall be.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) mode: u32,
-    pub(super) major: u32,
-    pub(super) minor: u32,
+    /// The kernel's `dev_t`; 0 for a FIFO.
+    pub(super) number: u64,
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
@@ -38,7 +38,7 @@ pub(super) fn set(dir: i32, path: &CStr, data: &[u8]) -> Done {
 pub(super) fn own_stdio(uid: u32) -> Done {
     for fd in 0..3 {
         let stat = sys::fstat(fd)?;
-        let null = stat.mode & flag::S_IFMT == flag::S_IFCHR && device(stat.rdev) == NULL_DEVICE;
+        let null = stat.mode & flag::S_IFMT == flag::S_IFCHR && device_parts(stat.rdev) == NULL_DEVICE;
         if null || stat.uid == uid {
             continue;
         }
@@ -73,7 +73,7 @@ pub(super) fn terminal(root: i32, path: &CStr) -> Result<(i32, i32), Failure> {
     let stat = sys::fstat(master).at(2)?;
     let genuine = sys::file_system_type(master).at(2)? == DEVPTS_SUPER_MAGIC
         && stat.inode == 2
-        && device(stat.rdev) == TERMINAL_MASTER;
+        && device_parts(stat.rdev) == TERMINAL_MASTER;
     if !genuine {
         return Err(Errno::ENODEV).at(2);
     }
@@ -106,20 +106,25 @@ pub(super) fn symlink(root: i32, path: &CStr, to: &CStr, replace: u32) -> Done {
     Ok(sys::close(dir)?)
 }
 
-/// A device node. What is there must be the same node; nothing is trusted by name after it is made.
-pub(super) fn node(root: i32, path: &CStr, wanted: &Node) -> Done {
+/// A device node, or `instead` of one that nobody may make. What is there must be the same node; nothing is trusted by name after it is made.
+pub(super) fn node(root: i32, path: &CStr, wanted: &Node, instead: Option<i32>) -> Done {
     let mut name = [0; 256];
     let (dir, name) = parent(root, path, &mut name)?;
-    let number = u64::from((wanted.minor & 0xff) | (wanted.major << 8) | ((wanted.minor & !0xff) << 12));
-    match sys::mknodat(dir, name, wanted.mode, number) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno).at(2),
+    match (sys::mknodat(dir, name, wanted.mode, wanted.number), instead) {
+        (Ok(()) | Err(Errno::EEXIST), _) => {}
+        (Err(Errno::EPERM), Some(tree)) => {
+            let place = target(root, path, make::FILE).at(6)?;
+            attach(tree, place).at(6)?;
+            sys::close(place)?;
+            return Ok(sys::close(dir)?);
+        }
+        (Err(errno), _) => return Err(errno).at(2),
     }
     let flags = flag::O_PATH | flag::O_NOFOLLOW;
     let made = sys::openat2(dir, name, flags, 0, flag::RESOLVE_BENEATH | flag::RESOLVE_NO_SYMLINKS).at(3)?;
     let stat = sys::fstat(made).at(3)?;
     let is_device = wanted.mode & flag::S_IFMT != flag::S_IFIFO;
-    let same_number = !is_device || device(stat.rdev) == (wanted.major, wanted.minor);
+    let same_number = !is_device || stat.rdev == wanted.number;
     if stat.mode & flag::S_IFMT != wanted.mode & flag::S_IFMT || !same_number {
         return Err(Errno::EEXIST).at(4);
     }
@@ -136,10 +141,4 @@ fn parent<'a>(root: i32, path: &CStr, name: &'a mut [u8; 256]) -> Result<(i32, &
     let above = c_string(&mut above, bytes.get(..cut.max(1)))?;
     let dir = target(root, above, make::DIRECTORY).at(1)?;
     Ok((dir, c_string(name, bytes.get(cut + 1..))?))
-}
-
-/// Major and minor of the kernel's `dev_t` as `stat` shows it.
-fn device(rdev: u64) -> (u32, u32) {
-    let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    (part(((rdev >> 8) & 0xfff) | ((rdev >> 32) & 0xffff_f000)), part((rdev & 0xff) | ((rdev >> 12) & 0xffff_ff00)))
 }

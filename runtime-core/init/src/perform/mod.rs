@@ -193,8 +193,9 @@ impl<'a> Interpreter<'a> {
                 Ok(())
             }
             Op::Symlink { root, path, target, replace } => files::symlink(self.fd(root), path, target, replace),
-            Op::Node { root, path, mode, major, minor, uid, gid } => {
-                files::node(self.fd(root), path, &files::Node { mode, major, minor, uid, gid })
+            Op::Node { root, path, mode, number, uid, gid, instead } => {
+                let instead = (instead != Fd::NONE).then(|| self.fd(instead));
+                files::node(self.fd(root), path, &files::Node { mode, number, uid, gid }, instead)
             }
             _ => self.perform_on_mounts(op),
         }
