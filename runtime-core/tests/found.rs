@@ -4,7 +4,7 @@
 mod bundle;
 
 use bundle::{Bundle, captured, config, silent, text, wait};
-use runtime_core::{Container, Create, Exec, Gate, Kind, Status, Stdio};
+use runtime_core::{Container, Create, Exec, ExitStatus, Gate, Kind, Status, Stdio};
 use serde_json::Value;
 
 /// A state folder beside the bundle, as the command line has one.
@@ -78,9 +78,23 @@ fn what_would_end_a_program_ends_a_container_that_has_none_yet() {
     let (state, process) = create(&bundle, &config("exit 0"), silent());
     open(&state).signal(libc::SIGWINCH).unwrap();
     assert_eq!(open(&state).status().unwrap(), Status::Created);
-    open(&state).signal(libc::SIGTERM).unwrap();
-    wait(&process);
+    // As somebody does who has its pidfd alone.
+    process.signal(libc::SIGTERM).unwrap();
+    assert_eq!(wait(&process), ExitStatus::Code(128 + 15));
     assert_eq!(open(&state).status().unwrap(), Status::Stopped);
+    open(&state).delete().unwrap();
+}
+
+#[test]
+fn a_program_finds_every_signal_as_it_was_born_with() {
+    let bundle = Bundle::new("signals");
+    let (state, process) = create(
+        &bundle,
+        &config("grep -q '^SigCgt:\\s*0*$' /proc/self/status || exit 1; kill -TERM $$; exit 7"),
+        silent(),
+    );
+    open(&state).start().unwrap();
+    assert_eq!(wait(&process), ExitStatus::Code(7), "the first process is spared what it does not handle");
     open(&state).delete().unwrap();
 }
 

@@ -4,9 +4,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use integration::oci::{Host, Said};
 use integration::{Product, machine, spec};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Runs a container in the foreground.
@@ -313,5 +314,25 @@ fn a_letter_of_a_device_rule_that_means_nothing_is_passed_over() -> Result<()> {
     let said = run(&host, "letter", &["echo", "runs"], |config| config["linux"]["resources"]["devices"] = rules)?;
     assert_eq!(said.clone().done(), "runs\n");
     assert_eq!(said.err.contains("ignoring 'a' in an access"), Product::under_test() == Product::Tare, "{said:?}");
+    Ok(())
+}
+
+/// Whoever has its pidfd (`--pidfd-socket`) or its number ends it, started or not.
+#[test]
+fn a_container_that_is_not_started_ends_by_a_signal_from_anybody() -> Result<()> {
+    // crun's waits as what the kernel spares.
+    if Product::under_test() == Product::Crun {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let bundle = host.bundle("unstarted", |_| {})?;
+        host.create("unstarted", &bundle)?.done();
+        let pid = i32::try_from(host.pid("unstarted")?)?;
+        kill_process(Pid::from_raw(pid).context("a pid")?, signal)?;
+        let stopped = || host.say(&["state", "unstarted"]).is_ok_and(|said| said.out.contains("stopped"));
+        assert!(crate::eventually(stopped), "{signal:?}");
+        host.say(&["delete", "unstarted"])?.done();
+    }
     Ok(())
 }

@@ -89,11 +89,8 @@ impl Container {
             Err(error) if !matches!(error.kind(), Kind::Unsupported | Kind::NotFound) => return Err(error),
             _ => {}
         }
-        Ok(if self.waits_at_its_gate() { Status::Created } else { Status::Running })
-    }
-
-    fn waits_at_its_gate(&self) -> bool {
-        lock(&self.gate).is_some() || gate::is_shut(&self.state)
+        let shut = lock(&self.gate).is_some() || gate::is_shut(&self.state);
+        Ok(if shut { Status::Created } else { Status::Running })
     }
 
     /// What it was made as.
@@ -117,16 +114,13 @@ impl Container {
     }
 
     /// Sends `signal` (1 to 64) to init. SIGKILL ends the container: what shares its pid namespace with others is killed
-    /// as a whole, and what is frozen is thawed, or it would not die. Before it has executed its program, init has no
-    /// handlers, and the first process of a pid namespace is spared by what it does not handle (pid_namespaces(7)): what
-    /// would end another process is SIGKILL to it then.
+    /// as a whole, and what is frozen is thawed, or it would not die.
     ///
     /// # Errors
     /// [`Kind::Finished`] when init has ended.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         let gone = || Error::new(Kind::Finished, "container not running");
         let init = self.init.as_ref().filter(|_| self.init_is_alive()).ok_or_else(gone)?;
-        let signal = if is_fatal(signal) && self.waits_at_its_gate() { libc::SIGKILL } else { signal };
         if signal == libc::SIGKILL && !self.owns_pid_namespace() {
             // Init is one of them, where there is a cgroup.
             self.cgroup.kill()?;
@@ -139,22 +133,6 @@ impl Container {
             Err(errno) => Err(Error::system("signal init", errno)),
         }
     }
-}
-
-/// What a signal does to a process that does not handle it (signal(7)) is to end it.
-fn is_fatal(signal: i32) -> bool {
-    let harmless = [
-        0,
-        libc::SIGCHLD,
-        libc::SIGCONT,
-        libc::SIGSTOP,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-        libc::SIGURG,
-        libc::SIGWINCH,
-    ];
-    !harmless.contains(&signal)
 }
 
 /// Init is known by its number and the inode of its pidfd, or its start time: the pidfd is opened first and the time read

@@ -16,17 +16,33 @@ pub fn set_name(name: &'static CStr) {
     unsafe { syscall(nr::PRCTL, [15, text(name), 0, 0, 0, 0]) };
 }
 
-/// Every signal back to `SIG_DFL`, none blocked.
+/// Every signal back to `SIG_DFL`, none blocked; but what ends a process by default and is not raised by its own faults ends
+/// this one by a handler until it executes its program: the first process of a pid namespace is spared by what it does not
+/// handle (pid_namespaces(7)).
 pub fn reset_signals() -> Answer<()> {
-    // `struct kernel_sigaction`: handler, flags, restorer, mask; all zero is SIG_DFL.
-    let default = [0_usize; 4];
-    for signal in (1..=64).filter(|signal| *signal != 9 && *signal != 19) {
-        // SAFETY: the struct outlives the call; a default handler cannot point anywhere.
-        answer(unsafe { syscall(nr::RT_SIGACTION, [signal, place(&default), 0, 8, 0, 0]) })?;
+    /// SIGKILL and SIGSTOP, which nobody handles.
+    const FIXED: [usize; 2] = [9, 19];
+    /// SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS; and what ends nothing: SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU,
+    /// SIGURG, SIGWINCH.
+    const DEFAULT: [usize; 13] = [4, 5, 7, 8, 11, 31, 17, 18, 20, 21, 22, 23, 28];
+    const SA_RESTORER: usize = 0x0400_0000;
+    // `struct kernel_sigaction`: handler, flags, restorer, mask; all zero is SIG_DFL. The handler never gets to the restorer.
+    let handler = (leave as extern "C" fn(i32) -> !) as *const ();
+    let handler = handler.expose_provenance();
+    let (ending, default) = ([handler, SA_RESTORER, handler, 0], [0_usize; 4]);
+    for signal in (1..=64).filter(|signal| !FIXED.contains(signal)) {
+        let action = if DEFAULT.contains(&signal) { &default } else { &ending };
+        // SAFETY: the struct outlives the call; the handler is a function of this program, which stays mapped.
+        answer(unsafe { syscall(nr::RT_SIGACTION, [signal, place(action), 0, 8, 0, 0]) })?;
     }
     let none = 0_u64;
     // SAFETY: the mask outlives the call, which reads eight bytes.
     answer(unsafe { syscall(nr::RT_SIGPROCMASK, [2, place(&none), 0, 8, 0, 0]) }).map(drop)
+}
+
+/// A shell's number for who is ended by a signal.
+extern "C" fn leave(signal: i32) -> ! {
+    exit(128 + signal)
 }
 
 /// `personality(2)`.
