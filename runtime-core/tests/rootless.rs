@@ -134,3 +134,56 @@ fn a_user_finds_their_container_again_where_procfs_hides_processes() {
     assert_eq!(found().status().unwrap(), Status::Stopped);
     found().delete().unwrap();
 }
+
+fn said_by_an_exec(container: &Container, config: &Value, script: &str) -> String {
+    let mut member = config["process"].clone();
+    member["args"] = json!(["sh", "-c", script]);
+    let (reader, stdio) = captured();
+    let joined = container.exec(Exec::new(serde_json::from_value(member).unwrap(), stdio)).unwrap();
+    let said = text(reader);
+    wait(&joined);
+    said
+}
+
+#[test]
+fn a_user_joins_their_container_before_it_is_started() {
+    if !as_user("a_user_joins_their_container_before_it_is_started") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-created");
+    let config = rootless("exec sleep 1000");
+    std::fs::write(bundle.0.join("config.json"), config.to_string()).unwrap();
+    let mut request = bundle.request(&config, bundle::silent());
+    request.gate = runtime_core::Gate::Anywhere;
+    let (_, process) = Container::create(request).unwrap();
+    let found = Container::open(&bundle.0).unwrap().unwrap();
+    assert_eq!(said_by_an_exec(&found, &config, "id -u; ls /proc/1 >/dev/null && echo sees init"), "0\nsees init\n");
+    assert_eq!(found.status().unwrap(), Status::Created);
+    found.delete().unwrap();
+    wait(&process);
+}
+
+#[test]
+fn a_user_makes_a_container_in_the_user_namespace_of_another() {
+    if !as_user("a_user_makes_a_container_in_the_user_namespace_of_another") {
+        return;
+    }
+    let bundle = Bundle::new("rootless-first");
+    let (container, process) = bundle.create(&rootless("exec sleep 1000"), bundle::silent()).unwrap();
+    container.start().unwrap();
+    let other = Bundle::new("rootless-second");
+    let mut config = rootless("id -u; readlink /proc/self/ns/user");
+    let spaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    spaces.retain(|space| space["type"] != "user");
+    let namespace = format!("/proc/{}/ns/user", process.pid());
+    spaces.push(json!({ "type": "user", "path": namespace }));
+    let theirs = std::fs::read_link(&namespace).unwrap();
+    // With the maps beside the path, as containerd writes it, and without.
+    assert_eq!(other.run(&config).1, format!("0\n{}\n", theirs.display()));
+    for key in ["uidMappings", "gidMappings"] {
+        config["linux"].as_object_mut().unwrap().remove(key);
+    }
+    assert_eq!(other.run(&config).1, format!("0\n{}\n", theirs.display()));
+    container.delete().unwrap();
+    wait(&process);
+}

@@ -65,7 +65,13 @@ impl Namespaces {
 
     /// Processes of the container may change their supplementary groups.
     pub(crate) fn groups(&self, host: &Host) -> Groups {
-        if host.setgroups_denied || self.mapper == Mapper::Owner { Groups::Kept } else { Groups::Set }
+        // Nobody but root of the host may in a user namespace that somebody else's maps rule; as with runc.
+        let joins_without_privileges = host.euid != 0 && !self.makes(Kind::User);
+        if host.setgroups_denied || self.mapper == Mapper::Owner || joins_without_privileges {
+            Groups::Kept
+        } else {
+            Groups::Set
+        }
     }
 }
 

@@ -258,10 +258,12 @@ fn give_birth(
 /// What the caller has chosen beside the plan.
 pub(super) fn lowering<'a>(request: &'a Create, plan: &Plan, fifos: Option<&'a Fifos>) -> Result<Lowering<'a>, Error> {
     let old_root = if request.no_pivot { OldRoot::underneath(&plan.rootfs.path)? } else { OldRoot::PutAway };
+    let host = host::host()?;
     Ok(Lowering {
         id: &request.id,
         no_new_keyring: request.no_new_keyring,
-        last_capability: host::host()?.last_capability,
+        last_capability: host.last_capability,
+        euid: host.euid,
         fifos,
         preserve_fds: request.preserve_fds,
         old_root,

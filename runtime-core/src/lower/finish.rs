@@ -31,9 +31,18 @@ pub(super) enum Gate<'fd> {
     /// Waits for its parent.
     Wait,
     /// Waits for anybody, at FIFOs.
-    Fifos(&'fd Fifos),
+    Fifos(&'fd Fifos, Sight),
     /// Only says so.
     Pass,
+}
+
+/// Who may look at a process that waits at its gate, and so join its namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Root of the host.
+    Roots,
+    /// The user who made it: without privileges nobody joins what they may not look at.
+    Makers,
 }
 
 /// Opens the terminal of the devpts below `root` and sends its master to the parent, which gives it its size where it
@@ -98,6 +107,11 @@ pub(super) fn finish<'fd>(script: &mut Script<'fd>, ending: &Ending<'_, 'fd>) {
     let candidates = strings(process.candidates.iter().map(|path| &**path));
     script.push(Op::Find { candidates: Strings(&candidates) });
     close(script, gate, ending.preserve_fds);
+    if matches!(gate, Gate::Fifos(_, Sight::Makers)) {
+        // SECURITY: by now it has the rights and the user of its program, which the same could look at, and of the host the
+        // FIFOs alone.
+        script.push(Op::Prctl { option: PR_SET_DUMPABLE, value: 1 });
+    }
     // With a listener, the agent has it before the container counts as created.
     if admin == 0 && filter.is_none_or(|filter| filter.listener.is_none()) {
         pass(script, gate);
@@ -263,7 +277,7 @@ fn pass(script: &mut Script<'_>, gate: Gate<'_>) {
     script.what("wait for start");
     script.push(match gate {
         Gate::Wait => Op::Sync { point: GATE },
-        Gate::Fifos(fifos) => Op::Gate { point: GATE, word: number(&fifos.word), answer: number(&fifos.answer) },
+        Gate::Fifos(fifos, _) => Op::Gate { point: GATE, word: number(&fifos.word), answer: number(&fifos.answer) },
         Gate::Pass => Op::Report { point: GATE },
     });
 }
@@ -288,7 +302,7 @@ fn number(fd: &OwnedFd) -> Fd {
 fn close<'fd>(script: &mut Script<'fd>, gate: Gate<'fd>, preserve_fds: u32) {
     script.what("close descriptors");
     let keep = match gate {
-        Gate::Fifos(fifos) => {
+        Gate::Fifos(fifos, _) => {
             [&fifos.word, &fifos.answer].map(|fd| script.inherit(fd.as_fd()).0.cast_unsigned()).to_vec()
         }
         Gate::Wait | Gate::Pass => Vec::new(),

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use tare_init::script::{Fd, Op, make};
 use tare_plan::{Mapper, Namespaces, Plan, Propagation};
 
-use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, finish};
+use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, Sight, finish};
 use super::mounts::Trees;
 use super::{begin, give_birth, join_cgroup_namespace, mounts, point, tag};
 use crate::gate::Fifos;
@@ -27,6 +27,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) id: &'a str,
     pub(crate) no_new_keyring: bool,
     pub(crate) last_capability: u8,
+    /// The user who makes it.
+    pub(crate) euid: u32,
     /// Where init waits for whoever starts it; without, for this process.
     pub(crate) fifos: Option<&'a Fifos>,
     /// How many descriptors from 3 on stay open.
@@ -35,6 +37,13 @@ pub(crate) struct Lowering<'a> {
     pub(crate) old_root: OldRoot,
     /// Init ends with the thread that makes it.
     pub(crate) die_with_caller: bool,
+}
+
+impl<'a> Lowering<'a> {
+    fn gate(&self) -> Gate<'a> {
+        let sight = if self.euid == 0 { Sight::Roots } else { Sight::Makers };
+        self.fifos.map_or(Gate::Wait, |fifos| Gate::Fifos(fifos, sight))
+    }
 }
 
 /// Does it have a user namespace, new or joined?
@@ -74,7 +83,7 @@ pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowerin
         memory_policy: plan.memory_policy.as_ref(),
         streams: &prepared.streams,
         terminal,
-        gate: lowering.fifos.map_or(Gate::Wait, Gate::Fifos),
+        gate: lowering.gate(),
         preserve_fds: lowering.preserve_fds,
         die_with_caller: lowering.die_with_caller,
         limits: if has_user(&plan.namespaces) { Limits::ByParent } else { Limits::BySelf },

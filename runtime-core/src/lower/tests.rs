@@ -103,6 +103,7 @@ fn init_text(config: &str) -> String {
         id: "golden",
         no_new_keyring: false,
         last_capability: 40,
+        euid: 0,
         fifos: None,
         preserve_fds: 0,
         old_root: crate::old_root::OldRoot::PutAway,
