@@ -129,6 +129,22 @@ pub fn hierarchies() -> Vec<PathBuf> {
     table.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
 }
 
+/// Controllers of version 1 that have a hierarchy which is mounted nowhere: it stays as long as a group is in it.
+#[must_use]
+pub fn unmounted() -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let options: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split_once(" - cgroup ")).map(|(_, tail)| tail).collect();
+    let mounted = |name: &str| options.iter().any(|tail| tail.split([' ', ',']).any(|word| word == name));
+    let controllers = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let attached = controllers.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (name, hierarchy) = (words.next()?, words.next()?);
+        (hierarchy != "0" && !unified()).then(|| name.to_owned())
+    });
+    attached.filter(|name| !mounted(name)).collect()
+}
+
 /// Whether the host has the unified hierarchy only.
 #[must_use]
 pub fn unified() -> bool {

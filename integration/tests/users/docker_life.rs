@@ -1,15 +1,26 @@
 //! Docker looks after containers that run on: logs, numbers, limits, pause, restarts, health, running out of memory.
 
 use anyhow::Result;
-use integration::docker::Docker;
+use integration::docker::{Docker, Face};
 use integration::home::ended;
-use integration::machine;
+use integration::{Product, machine};
 
 use crate::docker::with_both;
 use crate::soon;
 
 fn inspected(docker: &Docker, name: &str, format: &str) -> Result<String> {
     Ok(docker.say(&["inspect", "--format", format, name])?.done().trim().to_owned())
+}
+
+/// Below a command line of runc's is containerd's own shim, which finds no control group at all where one hierarchy is not
+/// mounted, whatever the runtime: no statistics then, and no word of memory that ran out.
+fn is_blind(face: Face) -> bool {
+    let missing = machine::unmounted();
+    let blind = !missing.is_empty() && (face == Face::CommandLine || Product::under_test() != Product::Tare);
+    if blind {
+        println!("SKIPPED: {face:?}: containerd's shim cannot read control groups while {missing:?} is not mounted");
+    }
+    blind
 }
 
 #[test]
@@ -21,8 +32,10 @@ fn docker_shows_what_a_container_says_and_uses() -> Result<()> {
         let logs = soon(|| docker.say(&["logs", &name]).map(|said| said.out + &said.err), |logs| logs.len() == 8)?;
         assert!(logs.contains("out\n") && logs.contains("err\n"), "{logs}");
         assert!(docker.say(&["top", &name])?.done().contains("sleep 1000"));
-        let stats = docker.say(&["stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", &name])?.done();
-        assert!(stats.starts_with("1 ") && stats.contains("/ 64MiB") && !stats.contains(" 0B /"), "{stats}");
+        if !is_blind(face) {
+            let stats = docker.say(&["stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", &name])?.done();
+            assert!(stats.starts_with("1 ") && stats.contains("/ 64MiB") && !stats.contains(" 0B /"), "{stats}");
+        }
         docker.say(&["cp", &docker.home.text("daemon.json"), &format!("{name}:/tmp/copied")])?.done();
         assert!(docker.say(&["exec", &name, "cat", "/tmp/copied"])?.done().contains("cgroup-parent"));
         docker.say(&["rm", "-f", &name])?.done();
@@ -91,7 +104,9 @@ fn docker_learns_that_memory_ran_out() -> Result<()> {
         let name = format!("greedy-{face:?}");
         let limits = ["--name", &name, "--memory", "8m", "--memory-swap", "8m"];
         ended(&docker.run(&limits, &["tail", "/dev/zero"])?, 137);
-        soon(|| inspected(docker, &name, "{{.State.OOMKilled}}"), |killed| killed == "true")?;
+        if !is_blind(face) {
+            soon(|| inspected(docker, &name, "{{.State.OOMKilled}}"), |killed| killed == "true")?;
+        }
         docker.say(&["rm", &name])?.done();
         Ok(())
     })
