@@ -140,3 +140,24 @@ fn all_that_a_terminal_has_said_arrives() -> Result<()> {
     host.say(&["delete", "-f", "c"])?.done();
     Ok(())
 }
+
+/// Unlike a container in the foreground, which has nobody else (`a_container_in_the_foreground_ends_with_who_runs_it`).
+#[test]
+fn an_exec_goes_on_when_who_runs_it_is_killed() -> Result<()> {
+    let host = Host::new()?;
+    host.start("c", |_| {})?;
+    let running = || -> usize {
+        let said = host.say(&["ps", "--format", "json", "c"]).map(|said| said.out).unwrap_or_default();
+        serde_json::from_str::<Vec<u32>>(&said).map_or(0, |pids| pids.len())
+    };
+    let mut exec = host.command().args(["exec", "c", "sleep", "1000"]).spawn()?;
+    assert!(crate::eventually(|| running() == 2), "the exec does not begin");
+    // runc is in the cgroup for a moment before the program is.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    exec.kill()?;
+    exec.wait()?;
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(running(), 2);
+    host.say(&["delete", "-f", "c"])?.done();
+    Ok(())
+}
