@@ -1,6 +1,8 @@
 //! `start`: lets a created container's process execute its program.
 
-use runtime_core::Status;
+use std::time::{Duration, Instant};
+
+use runtime_core::{Container, Status};
 
 use crate::command::{Command, Words};
 use crate::failure::{Failure, Outcome};
@@ -20,7 +22,7 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(session: &Session, given: &Given) -> Outcome {
-    let container = session.store.open(given.id())?;
+    let container = created(session, given.id())?;
     match container.status()? {
         Status::Created => {}
         Status::Stopped => return Err(Failure::new("cannot start a container that has stopped")),
@@ -36,4 +38,18 @@ fn run(session: &Session, given: &Given) -> Outcome {
         notify.wait(init, container.about().pid.unsigned_abs());
     }
     Ok(0)
+}
+
+/// The container, once whoever makes it at this moment has done so: that it is there can be seen before it can be started.
+fn created(session: &Session, id: &str) -> Result<Container, Failure> {
+    /// A create that has died on its way never gets further.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let container = session.store.open(id)?;
+        if container.status()? != Status::Creating || Instant::now() > deadline {
+            return Ok(container);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

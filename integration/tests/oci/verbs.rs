@@ -315,3 +315,20 @@ fn a_plan_is_printed_and_nothing_is_made() -> Result<()> {
     assert!(host.leftovers().is_empty(), "{}", host.leftovers());
     Ok(())
 }
+
+/// That it is there can be seen before it is made.
+#[test]
+fn a_container_that_is_being_created_is_started_when_it_is() -> Result<()> {
+    let host = Host::new()?;
+    let bundle = host.bundle("slow", |config| {
+        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 0.5"] }] });
+    })?;
+    let mut create = host.command();
+    create.args(["create", "--bundle", &bundle.to_string_lossy(), "slow"]);
+    let mut create = create.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?;
+    assert!(eventually(|| host.say(&["state", "slow"]).is_ok_and(|said| said.code == Some(0))));
+    host.say(&["start", "slow"])?.done();
+    assert!(create.wait()?.success());
+    assert_eq!(status(&host, "slow"), "running");
+    Ok(())
+}
