@@ -222,7 +222,6 @@ impl Container {
         if hooks.is_empty() {
             return Ok(());
         }
-        let entrance = self.enter(self.cgroup.entrance()?)?;
         let process = self.at_home(anatomy.process.clone())?;
         hooks::run_each("startContainer", hooks, &self.hook_state("created"), |hook, streams| {
             let [stdin, stdout, stderr] = streams;
@@ -230,7 +229,8 @@ impl Container {
             let streams = [copy(stdin), copy(stdout), copy(stderr)].into_iter().collect::<Result<Vec<_>, _>>();
             let streams = streams.map_err(|errno| Error::system("duplicate a hook's streams", errno))?;
             let streams = Streams::Open(streams.try_into().map_err(|_| Error::new(Kind::System, "three streams"))?);
-            self.join(&as_hook(&process, hook), &streams, &entrance, ("created", 0, IfPaused::GivesUp))
+            let about = ("created", 0, IfPaused::GivesUp);
+            self.join_in(self.cgroup.entrance()?, &as_hook(&process, hook), &streams, about)
         })
     }
 
@@ -253,24 +253,34 @@ impl Container {
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
         let about = ("running", request.preserve_fds, request.if_paused);
+        let join = |cgroup: Entrance| self.join_in(cgroup, &process, &streams, about);
         if !request.sub_cgroups.is_empty() {
-            let entrance = self.enter(self.cgroup.entrance_at(&request.sub_cgroups)?)?;
-            return self.join(&process, &streams, &entrance, about).map_err(|error| match error.errno() {
+            let joined = join(self.cgroup.entrance_at(&request.sub_cgroups)?);
+            return joined.map_err(|error| match error.errno() {
                 Some(Errno::BUSY) => error.during(cgroup::ADDING),
                 _ => error,
             });
         }
-        match self.join(&process, &streams, &self.enter(self.cgroup.entrance()?)?, about) {
+        match join(self.cgroup.entrance()?) {
             // The cgroup has children with controllers of their own, and takes no process itself (runc#2356).
-            Err(error) if error.errno() == Some(Errno::BUSY) => {
-                self.join(&process, &streams, &self.enter(self.cgroup.entrance_beside(self.pid)?)?, about)
-            }
+            Err(error) if error.errno() == Some(Errno::BUSY) => join(self.cgroup.entrance_beside(self.pid)?),
             other => other,
         }
     }
 
-    fn enter(&self, cgroup: Entrance) -> Result<Entrance, Error> {
-        create::entrance(cgroup, lock(&self.record).resctrl.as_ref())
+    /// Joins the cgroup, one way or the other.
+    fn join_in(
+        &self,
+        cgroup: Entrance,
+        process: &tare_plan::Process,
+        streams: &Streams,
+        about: (&str, u32, IfPaused),
+    ) -> Result<Process, Error> {
+        let mut entrance = create::entrance(cgroup, lock(&self.record).resctrl.as_ref())?;
+        self.join(process, streams, &entrance, about).or_else(|error| {
+            entrance.after_birth(error)?;
+            self.join(process, streams, &entrance, about)
+        })
     }
 
     /// The process with a `HOME`: its own, or that of its user in the container's /etc/passwd.

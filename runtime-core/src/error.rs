@@ -23,6 +23,8 @@ pub enum Kind {
     Unsupported,
     /// It took longer than it may.
     Timeout,
+    /// A process was killed before it could do anything.
+    Stillborn,
     /// The kernel refused.
     System,
 }

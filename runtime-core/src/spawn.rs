@@ -9,7 +9,7 @@ use tare_plan::Filter;
 
 use crate::line::{Line, Word};
 use crate::lower::tag;
-use crate::process::Process;
+use crate::process::{ExitStatus, Process};
 use crate::script::{About, Script};
 use crate::seccomp_agent::{self, Subject};
 use crate::stub::{sealed_bytes, stub};
@@ -24,6 +24,8 @@ pub(crate) struct Newborn<'s, 'fd> {
     script: &'s Script<'fd>,
     /// It has been at [`GATE`]: from there on a closed line means that it has executed.
     gated: bool,
+    /// Nothing has been heard of the process since its birth.
+    silent: bool,
     /// What it has sent, but for its console.
     sent: Vec<(u32, OwnedFd)>,
 }
@@ -51,7 +53,7 @@ pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>) -> Result<Newborn<'s, 'fd>
     let birth = Birth { program: stub()?, arguments: [c"tare-init", &number], inherit: &inherit };
     let born = clone_and_execute(&birth);
     let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process", errno))?;
-    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false, sent: Vec::new() })
+    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false, silent: false, sent: Vec::new() })
 }
 
 impl Newborn<'_, '_> {
@@ -63,7 +65,9 @@ impl Newborn<'_, '_> {
     /// Listens until the stub waits or has executed; a descriptor it sends becomes the process's console.
     pub(crate) fn listen(&mut self) -> Result<Stand, Error> {
         loop {
-            match self.line.next()? {
+            let word = self.line.next()?;
+            self.silent &= matches!(word, Word::Closed);
+            match word {
                 Word::Waiting(point) => {
                     self.gated |= point == GATE;
                     self.process.iter().for_each(|process| steps::waits(process.pid(), point));
@@ -122,6 +126,7 @@ impl Newborn<'_, '_> {
     fn succeed(&mut self, successor: Process) -> Result<(), Error> {
         steps::born(successor.pid());
         let old = self.process.replace(successor);
+        self.silent = true;
         self.go()?;
         old.ok_or_else(given_away)?.wait().map(drop)
     }
@@ -138,7 +143,9 @@ impl Newborn<'_, '_> {
     /// How it ended.
     fn ended(&self) -> Result<Error, Error> {
         let status = self.process()?.wait()?;
-        Ok(Error::new(Kind::System, format!("the container's first process ended during its set-up: {status}")))
+        let stillborn = self.silent && status == ExitStatus::Signal(libc::SIGKILL);
+        let kind = if stillborn { Kind::Stillborn } else { Kind::System };
+        Ok(Error::new(kind, format!("the container's first process ended during its set-up: {status}")))
     }
 }
 

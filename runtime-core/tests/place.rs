@@ -46,6 +46,39 @@ fn a_caller_that_is_bound_to_a_processor_does_not_bind_the_container() {
     assert_eq!(bound.join().unwrap().trim(), all.to_string());
 }
 
+/// The kernel counts how often a cgroup has been killed, and some kill whoever is born into one with another count than
+/// that of where he comes from.
+#[test]
+fn a_cgroup_that_has_been_killed_before_takes_a_container_and_its_execs() {
+    let bundle = Bundle::new("killed");
+    let path = format!("/tare-core-{}", bundle.id());
+    let mut config = config("exec sleep 1000");
+    config["linux"]["cgroupsPath"] = path.clone().into();
+    let cgroup =
+        runtime_core::cgroup::Cgroup::plan(&runtime_core::cgroup::layout().unwrap(), Path::new(&path)).unwrap();
+    cgroup.create().unwrap();
+    let Some(kill) = directories(&path).into_iter().map(|one| one.join("cgroup.kill")).find(|file| file.exists())
+    else {
+        println!("skipped: no cgroup2 hierarchy is mounted");
+        cgroup.remove().unwrap();
+        return;
+    };
+    std::fs::write(&kill, "1").unwrap();
+    let (container, process) = bundle.create(&config, silent()).unwrap();
+    container.start().unwrap();
+    assert!(exec(&container, "cat /proc/self/cgroup", &[]).unwrap().contains(&path));
+    // And one below.
+    let sub = kill.parent().unwrap().join("sub");
+    std::fs::create_dir(&sub).unwrap();
+    std::fs::write(sub.join("cgroup.kill"), "1").unwrap();
+    if directories(&path).len() == 1 {
+        assert!(exec(&container, "cat /proc/self/cgroup", &[(&[], "sub")]).unwrap().contains("/sub"));
+    }
+    container.signal(libc::SIGKILL).unwrap();
+    wait(&process);
+    container.delete().unwrap();
+}
+
 #[test]
 fn an_exec_joins_the_cgroup_it_is_told_to() {
     let bundle = Bundle::new("subcgroup");

@@ -128,6 +128,25 @@ fn by_parent(below: String) -> Entrance {
     Entrance { tasks: Vec::new(), unified: None, by_parent: Some(below) }
 }
 
+impl Entrance {
+    /// Lets the process move itself once it is born. Linux 6.14, and what took over its race-free `cgroup.kill`, kills
+    /// whoever is born into a cgroup that has been killed another number of times than the one he comes from: that is for
+    /// good, and every cgroup that is used again has been.
+    ///
+    /// # Errors
+    /// `error`, that of the birth, where nothing else can be tried.
+    pub(crate) fn after_birth(&mut self, error: Error) -> Result<(), Error> {
+        let directory = match self.unified.take() {
+            Some(directory) if error.kind() == Kind::Stillborn => directory,
+            _ => return Err(error),
+        };
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&directory, "cgroup.procs", flags, rustix::fs::Mode::empty());
+        self.tasks.push(opened.map_err(|errno| Error::system("open cgroup.procs", errno))?);
+        Ok(())
+    }
+}
+
 /// A path below a directory, which cannot lead out of it.
 fn below(path: &str) -> Result<PathBuf, Error> {
     let parts = Path::new(path).components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));

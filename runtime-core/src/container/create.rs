@@ -120,9 +120,12 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
-        let Ground { plan, mut undo, prepared } = lay_ground(&mut request)?;
+        let Ground { plan, mut undo, mut prepared } = lay_ground(&mut request)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
-        let born = give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref());
+        let born = give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref()).or_else(|error| {
+            prepared.entrance.after_birth(error)?;
+            give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref())
+        });
         // systemd says only now that there is a unit of this name.
         let born = born.inspect_err(|error| undo.disown(error));
         let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;

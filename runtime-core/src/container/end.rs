@@ -1,8 +1,11 @@
 //! The end of a container: everything it has is taken away, by the process that made it or by one that only has the
 //! record. Both go the same way, and may go it again.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::SystemTime;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::found::pidfd_of_init;
 use super::{Container, lock};
@@ -79,10 +82,14 @@ fn take_away(record: &Record) -> Result<(), Error> {
     rootfs::unmount_all(&record.rootfs_mounts)
 }
 
-/// Init may have died before it was in its cgroup, or have left it.
+/// How long init may take to die, as runc has it: a limit on processor time holds for dying, too.
+const DYING: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Init may have died before it was in its cgroup, or have left it. With a pid namespace it ends after all others in it.
 fn kill_init(record: &Record) {
-    if let Some(pidfd) = pidfd_of_init(record) {
-        // It may end by itself in between.
-        let _ = crate::sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+    let Some(pidfd) = pidfd_of_init(record) else { return };
+    // It may end by itself in between; whatever keeps it is told of where its cgroup cannot be removed.
+    if crate::sys::signal::send(pidfd.as_fd(), libc::SIGKILL).is_ok() {
+        let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&DYING)));
     }
 }
