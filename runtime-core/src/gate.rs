@@ -10,16 +10,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mknodat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, mknodat};
 use rustix::io::Errno;
 use tare_init::script::{Record, record};
 
 use crate::{Error, Kind};
 
-/// Read by init.
-const WORD: &str = "start.fifo";
+/// Read by init. The name is runc's, and so is that of the other: who looks at what a created container has open knows it.
+const WORD: &str = "exec.fifo";
 /// Written by init.
-const ANSWER: &str = "started.fifo";
+const ANSWER: &str = "answer/exec.fifo";
+/// The other's folder.
+const FOLDER: &str = "answer";
 /// Seconds that init may take from the word to its program: as on the control socket.
 const PATIENCE: i64 = 30;
 
@@ -40,14 +42,18 @@ impl Fifos {
             mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(failed)?;
             rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)
         };
+        let folder = state.join(FOLDER);
+        let made = rustix::fs::mkdir(&folder, Mode::RWXU);
+        made.map_err(|errno| Error::system(format!("make {}", folder.display()), errno))?;
         Ok(Self { word: make(WORD)?, answer: make(ANSWER)? })
     }
 }
 
 /// Takes the FIFOs away; there may be none.
 pub(crate) fn remove(state: &Path) -> Result<(), Error> {
-    for path in [state.join(WORD), state.join(ANSWER)] {
-        match rustix::fs::unlink(&path) {
+    let paths = [(WORD, AtFlags::empty()), (ANSWER, AtFlags::empty()), (FOLDER, AtFlags::REMOVEDIR)];
+    for (path, flags) in paths.map(|(name, flags)| (state.join(name), flags)) {
+        match rustix::fs::unlinkat(CWD, &path, flags) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Error::system(format!("remove {}", path.display()), errno)),
         }
