@@ -1,16 +1,17 @@
 //! Id maps of user namespaces: compared, and held by namespaces that nobody lives in, for idmapped mounts. What
 //! the maps are is the plan's business.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use tare_init::script::Op;
-use tare_plan::{IdRange, Namespaces};
+use tare_plan::{IdRange, Namespaces, Reach};
 
 use crate::container::maps;
 use crate::lower::point;
+use crate::prepare::Users;
 use crate::script::Script;
-use crate::spawn::{Stand, spawn};
+use crate::spawn::{GATE, Stand, spawn};
 use crate::{Error, Kind};
 
 /// A joined user namespace has to have the maps that the specification says it has: containerd repeats them beside its
@@ -52,6 +53,27 @@ pub(crate) fn namespace(uids: &[IdRange], gids: &[IdRange]) -> Result<OwnedFd, E
     let spaces = Namespaces { uid_map: uids.to_vec(), gid_map: gids.to_vec(), ..Namespaces::default() };
     maps::give(&spaces, pid).map_err(|error| error.during("idmapped mount"))?;
     of_process(pid)
+}
+
+/// Maps the ids of a tree that is mounted nowhere, which the process `pid` has sent. A stub does it: it has the call.
+pub(crate) fn map(tree: &OwnedFd, wanted: Option<&(Users, Reach)>, pid: i32) -> Result<(), Error> {
+    let container;
+    let (users, reach) = match wanted {
+        Some((Users::Own(users), reach)) => (users.as_fd(), *reach),
+        Some((Users::Container, reach)) => {
+            container = of_process(pid)?;
+            (container.as_fd(), *reach)
+        }
+        None => return Err(Error::new(Kind::System, "the stub has sent a tree whose ids nobody maps")),
+    };
+    let mut script = Script::new();
+    script.what("map the ids of a tree");
+    let (tree, users) = (script.inherit(tree.as_fd()), script.inherit(users));
+    script.push(Op::IdMap { tree, recursive: u32::from(reach == Reach::Tree), users });
+    script.push(Op::Report { point: GATE });
+    let mut newborn = spawn(&script)?;
+    newborn.listen()?;
+    newborn.keep()?.wait().map(drop)
 }
 
 /// The user namespace of a waiting child of ours.

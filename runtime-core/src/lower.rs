@@ -41,6 +41,8 @@ pub(crate) mod point {
     pub(crate) const SIZE: u32 = 4;
     /// For being put into its cgroup, where only systemd can do that.
     pub(crate) const CGROUP: u32 = 8;
+    /// For the ids of a tree that it has sent.
+    pub(crate) const IDS: u32 = 10;
     /// For the porter, who brings the host's trees into a user namespace.
     pub(crate) const TREES: u32 = 7;
 }
@@ -53,6 +55,8 @@ pub(crate) mod tag {
     pub(crate) const NETLINK: u32 = 1;
     /// The listener of its system call filter.
     pub(crate) const LISTENER: u32 = 2;
+    /// A tree whose ids are to be mapped.
+    pub(crate) const INNER: u32 = 3;
     /// A tree that was made apart.
     pub(crate) const TREE: u32 = 9;
 }

@@ -37,8 +37,17 @@ pub(crate) enum Origin {
     /// kernel locks what the host has set on them, and only a clone of that copy stays locked (user_namespaces(7),
     /// mount_namespaces(7)).
     Named(CString, Reach),
-    /// By the child, when its turn comes, from what then lies there inside the root file system.
-    Inner(CString, Reach),
+    /// By the child, when its turn comes, from what then lies there inside the root file system; its ids are mapped by one
+    /// of the two.
+    Inner(CString, Reach, Mapping),
+}
+
+/// Who maps the ids of a tree that the child has cloned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mapping {
+    Child,
+    /// The host's privileges are needed, which the child of a user namespace has not.
+    Parent,
 }
 
 /// The user namespace whose maps an idmapped mount has.
@@ -140,6 +149,12 @@ impl Prepared {
             entrance,
             streams: Streams::new(stdio)?,
         })
+    }
+
+    /// The maps of the trees that the child has cloned inside the root file system and cannot map itself, in order.
+    pub(crate) fn mapped_by_parent(&self) -> impl Iterator<Item = &(Users, Reach)> {
+        let theirs = |source: &&Source| matches!(source.origin, Origin::Inner(.., Mapping::Parent));
+        self.sources.iter().flatten().filter(theirs).filter_map(|source| source.id_map.as_ref())
     }
 
     /// What the porter carries, or the child clones, in this order; the rootfs first.
@@ -246,9 +261,9 @@ fn source(mount: &Mount, cloner: Cloner, made: &mut Made) -> Result<Option<Sourc
     let (source, reach) = match &mount.tree {
         Tree::Bind { source, reach } => (source, reach),
         Tree::Inner { source, reach } => {
-            let origin = Origin::Inner(source.as_c_str().to_owned(), *reach);
-            return refuse_mapped_inside(mount, cloner)
-                .and_then(|()| Ok(Some(Source { origin, id_map: id_map(made)?, make: make::LIKE })));
+            let mapping = if cloner == Cloner::Parent { Mapping::Child } else { Mapping::Parent };
+            let origin = Origin::Inner(source.as_c_str().to_owned(), *reach, mapping);
+            return Ok(Some(Source { origin, id_map: id_map(made)?, make: make::LIKE }));
         }
         Tree::New { .. } | Tree::Remount { .. } => return Ok(None),
     };
@@ -277,17 +292,6 @@ fn late(plan: &Plan, mount: &Mount, entrance: &Entrance) -> Result<Option<Source
     let name = CString::new(source.as_os_str().as_bytes());
     let name = name.map_err(|_| Error::system(format!("clone {}", source.display()), rustix::io::Errno::INVAL))?;
     Ok(Some(Source { origin: Origin::Named(name, *reach), id_map: None, make: make::DIRECTORY }))
-}
-
-/// The ids of a mount are mapped with the host's privileges, which in a user namespace the porter alone has; and he has left
-/// when the first mount is made.
-fn refuse_mapped_inside(mount: &Mount, cloner: Cloner) -> Result<(), Error> {
-    if cloner == Cloner::Parent || mount.id_map.is_none() {
-        return Ok(());
-    }
-    let target = mount.target.as_c_str().to_string_lossy();
-    let what = "in a user namespace, the ids of a mount whose source lies in the root file system cannot be mapped";
-    Err(Error::new(Kind::Unsupported, format!("mount on {target}: {what}")))
 }
 
 fn users(wanted: &MountUsers, made: &mut Made) -> Result<Users, Error> {

@@ -48,6 +48,7 @@ pub(crate) fn waits(pid: i32, at: u32) {
         let what = match at {
             point::MAPS => "its id maps and clock offsets",
             point::TREES => "the host's trees",
+            point::IDS => "the ids of a mount",
             point::CGROUP => "its control group",
             point::DEVICES => "its network devices",
             point::HOOKS => "the hooks",

@@ -220,8 +220,9 @@ fn a_source_may_lie_in_what_an_earlier_mount_has_brought() -> Result<()> {
     fs::create_dir(host.rootfs().join("target"))?;
     let bind = |source: &std::path::Path, to: &std::path::Path, kind: &str| json!({ "destination": to, "source": source, "options": [kind] });
     let inside = |path: &str| host.rootfs().join(path);
+    let script = "cat /second/file /third/inner/file; stat -c %u /single";
     for namespace in [false, true] {
-        let shown = run(&host, "order", &["cat", "/second/file", "/third/inner/file", "/single"], |config| {
+        let shown = run(&host, "order", &["sh", "-c", script], |config| {
             if namespace {
                 spec::push(&mut config["linux"]["namespaces"], json!({ "type": "user" }));
                 let all = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
@@ -232,9 +233,14 @@ fn a_source_may_lie_in_what_an_earlier_mount_has_brought() -> Result<()> {
             spec::mount(config, bind(&inside("target/inner"), "/second".as_ref(), "bind"));
             // A target may be called as the host calls it, too.
             spec::mount(config, bind(&inside("target"), &inside("third"), "rbind"));
-            spec::mount(config, bind(&inside("target/inner/file"), "/single".as_ref(), "bind"));
+            let mut single = bind(&inside("target/inner/file"), "/single".as_ref(), "bind");
+            // Root's file belongs to 5, as this mount has it.
+            let map = json!([{ "containerID": 0, "hostID": 5, "size": 65536 }]);
+            single["options"] = json!(["bind", "idmap"]);
+            (single["uidMappings"], single["gidMappings"]) = (map.clone(), map);
+            spec::mount(config, single);
         })?;
-        assert_eq!(shown.done(), "found\nfound\nfound\n");
+        assert_eq!(shown.done(), "found\nfound\n5\n");
     }
     let missing = run(&host, "order", &["true"], |config| {
         spec::mount(config, bind(&inside("absent"), "/second".as_ref(), "bind"));

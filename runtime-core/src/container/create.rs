@@ -337,7 +337,7 @@ fn raise(
     undo: &mut Undo,
     request: &Create,
 ) -> Result<(), Error> {
-    let mut moved = None;
+    let (mut moved, mut id_maps) = (None, prepared.mapped_by_parent());
     loop {
         let stand = newborn.listen()?;
         let process = newborn.process()?;
@@ -359,6 +359,10 @@ fn raise(
                 return Ok(());
             }
             Stand::Waiting(point::MAPS) => maps::give(&plan.namespaces, process.pid())?,
+            Stand::Waiting(point::IDS) => {
+                let pid = process.pid();
+                id_map::map(&newborn.take(tag::INNER)?, id_maps.next(), pid)?;
+            }
             Stand::Waiting(point::TREES) => {
                 carry(newborn, plan, prepared)?;
                 continue;

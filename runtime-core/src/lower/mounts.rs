@@ -8,8 +8,8 @@ use tare_init::script::{Fd, Op, Slot, Strings, device_number, make};
 use tare_plan::{Attributes, DeviceSource, Mount, Plan, Propagation, Reach, Tree};
 
 use super::init::propagation;
-use super::point;
-use crate::prepare::{Handover, Origin, Prepared, Source, Users};
+use super::{point, tag};
+use crate::prepare::{Handover, Mapping, Origin, Prepared, Source, Users};
 use crate::script::{About, Script, strings};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -81,9 +81,14 @@ pub(super) fn clone<'fd>(
             script.push(Op::CloneTree { dir: Fd::CWD, path, flags, into });
             Fd::slot(into)
         }
-        Origin::Inner(path, reach) => tree_inside(script, path, *reach, root),
+        Origin::Inner(path, reach, _) => tree_inside(script, path, *reach, root),
     };
     let Some((users, reach)) = &source.id_map else { return tree };
+    if let Origin::Inner(.., Mapping::Parent) = &source.origin {
+        script.push(Op::Send { fd: tree, tag: tag::INNER });
+        script.push(Op::Sync { point: point::IDS });
+        return tree;
+    }
     if let Origin::Named(path, _) = &source.origin {
         script.what(format!("map the ids of the tree at {}", path.to_string_lossy()));
     }
