@@ -201,7 +201,7 @@ fn sched_attr(scheduler: &tare_plan::Scheduler) -> Vec<u8> {
 }
 
 /// The label that the next execve takes on, written through a procfs that nobody else can reach.
-fn security_label(script: &mut Script<'_>, process: &Process) {
+pub(super) fn security_label(script: &mut Script<'_>, process: &Process) {
     let apparmor = process.apparmor.as_ref().map(|name| {
         let what = format!("apply apparmor profile {}, which has to be loaded", name.to_string_lossy());
         (what, c"thread-self/attr/apparmor/exec", "exec ", name)

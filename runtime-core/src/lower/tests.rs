@@ -201,3 +201,20 @@ fn mount_points_are_made_by_mounting_everything_once() {
     let plan = plan(include_str!("golden/small.json"));
     check("mount-points.ops", &super::mount_points(&plan, &prepared(&plan)).to_text());
 }
+
+/// Nothing here enforces SELinux: what is written, and where, is what can be known.
+#[test]
+fn an_selinux_label_is_written_bare_for_the_next_program() {
+    const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
+    let mut plan = plan(include_str!("golden/small.json"));
+    plan.process.apparmor = None;
+    plan.process.selinux = Some(std::ffi::CString::new(LABEL).unwrap());
+    let mut script = crate::script::Script::new();
+    super::finish::security_label(&mut script, &plan.process);
+    let about: Vec<_> = script.steps().map(|(about, _)| about).collect();
+    assert!(about.iter().all(|about| *about == format!("set selinux label {LABEL}")), "{about:?}");
+    let bytes = script.to_bytes(std::os::fd::AsFd::as_fd(&null()));
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("thread-self/attr/exec\0") && text.contains(LABEL), "{text}");
+    assert!(!text.contains(&format!("exec {LABEL}")), "that would be AppArmor's way");
+}
