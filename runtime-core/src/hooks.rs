@@ -2,12 +2,11 @@
 //! until it ends or its time is up. What a failing one means is the caller's business.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 use tare_plan::Hook;
@@ -97,7 +96,7 @@ fn one(
     let output = memfd_create("tare-hook-output", MemfdFlags::CLOEXEC).map_err(memory)?;
     step(|| format!("run hook {}", hook.path.to_string_lossy()));
     let process = start(hook, [&input, &output, &output])?;
-    match watch(&process, hook.timeout)? {
+    match watch(process, hook.timeout)? {
         ExitStatus::Code(0) => Ok(()),
         status => Err(Error::new(Kind::System, format!("{status}, output: {}", quote(output)))),
     }
@@ -109,16 +108,12 @@ fn rewound(file: OwnedFd) -> Result<OwnedFd, rustix::io::Errno> {
 }
 
 /// Waits until the hook ends; past its time it is killed.
-fn watch(process: &Process, timeout: Option<u64>) -> Result<ExitStatus, Error> {
+fn watch(process: Process, timeout: Option<u64>) -> Result<ExitStatus, Error> {
     let Some(seconds) = timeout else { return process.wait() };
-    let limit = Timespec::try_from(Duration::from_secs(seconds)).ok();
-    let mut watched = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
-    let ready = rustix::io::retry_on_intr(|| poll(&mut watched, limit.as_ref()));
-    if ready.map_err(|errno| Error::system("wait for a hook", errno))? > 0 {
+    if process.ends_within(Duration::from_secs(seconds)) {
         return process.wait();
     }
-    process.signal(libc::SIGKILL)?;
-    process.wait()?;
+    process.end();
     Err(Error::new(Kind::Timeout, format!("hook ran past timeout of {seconds}s")))
 }
 
