@@ -29,7 +29,7 @@ pub use containerd::{Containerd, shared, shim_binary};
 pub use criu::{criu, skip_without_criu};
 pub use events::{Event, Happening, Recorder, until};
 pub use image::{busybox_links, unpack as unpack_image};
-pub use runtime::{Product, Runtime, full, skip_unless_tare};
+pub use runtime::{CgroupDriver, Product, Runtime, full, skip_unless_tare};
 pub use stdio::{Collector, Pipes, Stdin, Stdio, fifo, silent_reader};
 pub use task::{Exit, Process, Task};
 

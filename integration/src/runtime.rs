@@ -51,6 +51,17 @@ pub struct Runtime {
     pub name: String,
     /// The OCI runtime that containerd's own shim shall execute.
     pub binary: Option<PathBuf>,
+    /// Who makes the control groups.
+    pub cgroup_driver: CgroupDriver,
+}
+
+/// Who makes a container's control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The runtime.
+    Cgroupfs,
+    /// systemd, as the CRI's `SystemdCgroup = true` asks for.
+    Systemd,
 }
 
 impl Runtime {
@@ -65,14 +76,15 @@ impl Runtime {
                 ("io.containerd.runc.v2", Some(crun))
             }
         };
-        Self { product, name: name.to_owned(), binary }
+        Self { product, name: name.to_owned(), binary, cgroup_driver: CgroupDriver::Cgroupfs }
     }
 
     /// `containerd.runc.v1.Options` that keep the runtime's state under `root`.
     #[must_use]
     pub fn options(&self, root: &Path) -> Any {
         let binary = self.binary.as_deref().unwrap_or(Path::new(""));
-        let options = RuncOptions { binary_name: text(binary), root: text(root) };
+        let systemd_cgroup = self.cgroup_driver == CgroupDriver::Systemd;
+        let options = RuncOptions { binary_name: text(binary), root: text(root), systemd_cgroup };
         Any { type_url: "containerd.runc.v1.Options".to_owned(), value: options.encode_to_vec() }
     }
 }
@@ -84,6 +96,8 @@ struct RuncOptions {
     binary_name: String,
     #[prost(string, tag = "7")]
     root: String,
+    #[prost(bool, tag = "9")]
+    systemd_cgroup: bool,
 }
 
 fn text(path: &Path) -> String {

@@ -14,4 +14,5 @@ mod lifecycle;
 mod resources;
 mod spec;
 mod stdio;
+mod systemd;
 mod user_namespaces;

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use anyhow::Result;
+use integration::machine;
 use integration::podman::{IMAGE, Podman};
-use integration::{Product, machine};
 
 use crate::soon;
 
@@ -40,12 +40,6 @@ fn podman_watches_and_limits() -> Result<()> {
 
 #[test]
 fn podman_runs_pods() -> Result<()> {
-    if Product::under_test() == Product::Tare && machine::unified() {
-        eprintln!(
-            "SKIPPED: on cgroup v2 Podman's pods refuse mknod, and tare does not bind the host's devices then, as runc does"
-        );
-        return Ok(());
-    }
     let Some(podman) = Podman::new()? else { return Ok(()) };
     let parent = podman.home.cgroup();
     for shared in ["ipc,uts,net", "ipc,uts,net,pid"] {
