@@ -90,15 +90,14 @@ fn follow(above: i32, path: &mut [u8; LONGEST], length: usize, (start, end): (us
 }
 
 fn walk(root: i32, bytes: &[u8], wanted: u32, resolve: u64) -> Answer<Step> {
-    let mut above = sys::openat2(root, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, resolve)?;
-    let mut start = 0;
+    let (mut above, mut start) = deepest(root, bytes, resolve)?;
     while start < bytes.len() {
         let length = bytes.iter().skip(start).position(|byte| *byte == b'/').unwrap_or(bytes.len() - start);
         let end = start + length;
         if length > 0 {
             let last = bytes.iter().skip(end).all(|byte| *byte == b'/');
             let kind = if last { wanted & make::KIND } else { make::DIRECTORY };
-            match step_down(root, above, (bytes, start, end), kind, resolve)? {
+            match make_one(above, (bytes, start, end), kind)? {
                 Step::Found(found) => {
                     sys::close(above)?;
                     above = found;
@@ -111,15 +110,24 @@ fn walk(root: i32, bytes: &[u8], wanted: u32, resolve: u64) -> Answer<Step> {
     Ok(Step::Found(above))
 }
 
-/// One component: found from the root if it is there (it may be a link), made below `above` if it is not.
-fn step_down(root: i32, above: i32, part: (&[u8], usize, usize), kind: u32, resolve: u64) -> Answer<Step> {
-    let (bytes, start, end) = part;
+/// The deepest directory on the way that is there, and where in the path the rest begins.
+fn deepest(root: i32, bytes: &[u8], resolve: u64) -> Answer<(i32, usize)> {
     let mut so_far = [0; LONGEST + 1];
-    let so_far = c_string(&mut so_far, bytes.get(..end))?;
-    match sys::openat2(root, so_far, flag::O_PATH, 0, resolve) {
-        Err(Errno::ENOENT) => {}
-        other => return other.map(Step::Found),
+    let mut end = bytes.len();
+    while let Some(cut) = bytes.iter().take(end).rposition(|byte| *byte == b'/').filter(|cut| *cut > 0) {
+        so_far.fill(0);
+        let path = c_string(&mut so_far, bytes.get(..cut))?;
+        match sys::openat2(root, path, flag::O_PATH, 0, resolve) {
+            Err(Errno::ENOENT) => end = cut,
+            other => return Ok((other?, cut + 1)),
+        }
     }
+    Ok((sys::openat2(root, c"/", flag::O_PATH | flag::O_DIRECTORY, 0, resolve)?, 0))
+}
+
+/// Makes one component below `above`, where none was.
+fn make_one(above: i32, part: (&[u8], usize, usize), kind: u32) -> Answer<Step> {
+    let (bytes, start, end) = part;
     let mut name = [0; 256];
     let name = c_string(&mut name, bytes.get(start..end))?;
     let made = if kind == make::FILE {
