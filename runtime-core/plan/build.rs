@@ -7,6 +7,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+#[path = "src/seccomp/spread.rs"]
+mod spread;
+
 use syscalls::{aarch64, arm, x86, x86_64};
 
 /// Columns of the table; `src/seccomp/table.rs` reads them in this order.
@@ -91,6 +94,7 @@ type Numbers = BTreeMap<String, [u16; 5]>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/seccomp/spread.rs");
     let path = PathBuf::from(std::env::var("OUT_DIR")?).join("syscalls.rs");
     std::fs::write(path, source(&numbers()?)?)?;
     Ok(())
@@ -132,7 +136,7 @@ fn put(numbers: &mut Numbers, name: &str, column: usize, number: u16) {
 }
 
 /// One string of all names and, for each, where it lies in that string and its numbers: no pointer in it, so that a
-/// position-independent binary has nothing to relocate.
+/// position-independent binary has nothing to relocate. Then where each name is looked for.
 fn source(numbers: &Numbers) -> Result<String, Box<dyn Error>> {
     let names: String = numbers.keys().map(String::as_str).collect();
     let mut text = format!("static NAMES: &str = {names:?};\n");
@@ -145,5 +149,19 @@ fn source(numbers: &Numbers) -> Result<String, Box<dyn Error>> {
         start = end;
     }
     text.push_str("];\n");
+    writeln!(text, "static PLACES: [u16; {}] = {:?};", spread::PLACES, places(numbers)?)?;
     Ok(text)
+}
+
+/// For each place the row of the name that is there, counted from 1; 0 for none.
+fn places(numbers: &Numbers) -> Result<Vec<u16>, Box<dyn Error>> {
+    let mut places = vec![0; spread::PLACES];
+    for (row, name) in numbers.keys().enumerate() {
+        let mut place = spread::place(name);
+        while places[place] != 0 {
+            place = (place + 1) % spread::PLACES;
+        }
+        places[place] = u16::try_from(row + 1)?;
+    }
+    Ok(places)
 }

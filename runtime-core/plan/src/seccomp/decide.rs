@@ -3,8 +3,8 @@
 
 use super::abi::{Abi, Word, multiplexed_on_x86};
 use super::precedence;
-use super::rules::{Action, Condition, Operator, Rule};
-use super::table::{Row, X32_BIT};
+use super::rules::{Action, Condition, Named, Operator, Rule};
+use super::table::X32_BIT;
 use crate::Refusal;
 
 /// `SECCOMP_RET_KILL_THREAD`: what libseccomp answers to an ABI that the filter does not list.
@@ -54,7 +54,7 @@ pub(super) struct Profile<'a> {
     pub(super) default: Action,
     pub(super) rules: &'a [Rule<'a>],
     /// The calls the profile names, when calls newer than those get ENOSYS.
-    pub(super) named: Option<&'a [(&'a str, &'static Row)]>,
+    pub(super) named: Option<&'a [Named<'a>]>,
 }
 
 impl Machine {
@@ -73,12 +73,12 @@ impl Machine {
 
     /// All numbers, as ranges with one decision each.
     pub(super) fn ranges(&self) -> Vec<Range> {
-        let mut firsts: Vec<u32> = vec![0, X32_BIT, X32_BIT << 1, X32_BIT | X32_BIT << 1, SKIPPED];
         let numbers = self.decisions.iter().map(|(number, _)| *number);
-        for number in numbers.chain(self.newest.iter().map(|(_, number)| *number)) {
-            firsts.extend([number, number + 1]);
-        }
-        firsts.sort_unstable();
+        let numbers = numbers.chain(self.newest.iter().map(|(_, number)| *number));
+        let mut firsts: Vec<u32> = numbers.flat_map(|number| [number, number + 1]).collect();
+        firsts.extend([0, X32_BIT, X32_BIT << 1, X32_BIT | X32_BIT << 1, SKIPPED]);
+        // Nearly sorted already, which the stable sort makes use of.
+        firsts.sort();
         firsts.dedup();
         let mut ranges: Vec<Range> = Vec::new();
         for first in firsts {
@@ -116,34 +116,41 @@ impl Machine {
 }
 
 /// The newest of the named calls, as runc finds it: a call that x86 multiplexes does not count there, nor does call 0.
-fn newest(abi: Abi, named: &[(&str, &'static Row)]) -> Option<u32> {
-    let counted = named.iter().filter(|(name, _)| abi != Abi::X86 || multiplexed_on_x86(name).is_none());
-    counted.filter_map(|(_, row)| row.number(abi)).filter(|number| *number > 0).max()
+fn newest(abi: Abi, named: &[Named<'_>]) -> Option<u32> {
+    let counted = named.iter().filter(|call| abi != Abi::X86 || multiplexed_on_x86(call.name).is_none());
+    counted.filter_map(|call| call.row.number(abi)).filter(|number| *number > 0).max()
 }
 
 /// The decisions of one ABI: the rules that have a number there, by number.
 fn decide(abi: Abi, rules: &[Rule<'_>]) -> Result<Vec<(u32, Decision)>, Refusal> {
-    let mut numbered: Vec<(u32, Case, &str)> = Vec::with_capacity(rules.len());
-    for rule in rules {
+    // Number and place of each rule; a selector for the second number of one that is also multiplexed.
+    let mut numbered: Vec<(u32, usize, Option<u64>)> = Vec::with_capacity(rules.len());
+    for (place, rule) in rules.iter().enumerate() {
         if abi == Abi::X86
             && let Some(multiplexed) = multiplexed_on_x86(rule.name)
         {
-            let conditions = through(&rule.conditions, multiplexed.selector);
-            numbered.push((multiplexed.through, Case { conditions, action: rule.action }, rule.name));
+            numbered.push((multiplexed.through, place, Some(multiplexed.selector)));
         }
-        if let Some(number) = rule.row.number(abi) {
-            numbered.push((number, Case { conditions: rule.conditions.clone(), action: rule.action }, rule.name));
-        }
+        numbered.extend(rule.row.number(abi).map(|number| (number, place, None)));
     }
-    // Stable: of two rules for one call the first stays first.
-    numbered.sort_by_key(|(number, _, _)| *number);
-    let mut decisions = Vec::new();
-    for same in numbered.chunk_by(|(one, _, _), (next, _, _)| one == next) {
-        let [(number, _, name), ..] = same else { continue };
-        let cases = same.iter().map(|(_, case, _)| case);
-        decisions.push((*number, precedence::decision(name, abi.word(), cases)?));
+    // Of two rules for one call the first stays first.
+    numbered.sort_unstable_by_key(|(number, place, _)| (*number, *place));
+    let mut decisions = Vec::with_capacity(numbered.len());
+    for same in numbered.chunk_by(|(one, ..), (next, ..)| one == next) {
+        let rules = same.iter().filter_map(|(_, place, selector)| Some((rules.get(*place)?, *selector)));
+        let cases = rules.map(|(rule, selector)| (rule.name, case(rule, selector)));
+        let Some((number, ..)) = same.first() else { continue };
+        decisions.push((*number, precedence::decision(abi.word(), cases)?));
     }
     Ok(decisions)
+}
+
+fn case(rule: &Rule<'_>, selector: Option<u64>) -> Case {
+    let conditions = match selector {
+        Some(selector) => through(&rule.conditions, selector),
+        None => rule.conditions.clone(),
+    };
+    Case { conditions, action: rule.action }
 }
 
 /// A rule's conditions when its call comes through `socketcall(2)` or `ipc(2)`. The first argument is the selector

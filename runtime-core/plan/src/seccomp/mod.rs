@@ -11,6 +11,7 @@ mod compile;
 mod decide;
 mod precedence;
 mod rules;
+mod spread;
 mod table;
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
@@ -34,9 +35,10 @@ const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 /// be reached, or a filter longer than the kernel takes.
 pub fn plan(seccomp: &LinuxSeccomp) -> Result<Filter, Refusal> {
     let default = rules::default_action(seccomp)?;
-    let rules = rules::rules(seccomp, default)?;
-    let named = newer_get_enosys(seccomp.default_action()).then(|| rules::named(seccomp));
-    let profile = Profile { default, rules: &rules, named: named.as_deref() };
+    let named = rules::named(seccomp);
+    let rules = rules::rules(seccomp, &named, default)?;
+    let newest = newer_get_enosys(seccomp.default_action()).then_some(named.as_slice());
+    let profile = Profile { default, rules: &rules, named: newest };
     let machines = machines(seccomp)?;
     let machines: Vec<Machine> = machines.iter().map(|abis| Machine::new(abis, &profile)).collect::<Result<_, _>>()?;
     let program = compile::compile(&machines, default);

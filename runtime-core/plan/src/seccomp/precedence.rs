@@ -9,10 +9,11 @@ use super::decide::{Case, Decision};
 use super::rules::{Condition, Operator};
 use crate::Refusal;
 
-/// The decision on a call that these cases, in the order of the specification, are about.
-pub(super) fn decision<'a>(name: &str, word: Word, cases: impl Iterator<Item = &'a Case>) -> Result<Decision, Refusal> {
+/// The decision on a call that these cases, in the order of the specification, are about; each with the name that its rule
+/// has for the call.
+pub(super) fn decision<'a>(word: Word, cases: impl Iterator<Item = (&'a str, Case)>) -> Result<Decision, Refusal> {
     let mut ordered: Vec<Case> = Vec::new();
-    for case in cases {
+    for (name, case) in cases {
         let case = Case { conditions: compared(&case.conditions, word), action: case.action };
         if case.conditions.is_empty() {
             return Ok(Decision::Always(case.action));

@@ -56,27 +56,46 @@ pub(super) fn default_action(seccomp: &LinuxSeccomp) -> Result<Action, Refusal> 
     action(seccomp.default_action(), seccomp.default_errno_ret(), "linux.seccomp.defaultErrnoRet")
 }
 
-/// The rules, in the order of the specification.
-pub(super) fn rules(seccomp: &LinuxSeccomp, default: Action) -> Result<Vec<Rule<'_>>, Refusal> {
-    let mut rules = Vec::new();
+/// A call that the specification names and we know, whatever its action.
+#[derive(Debug)]
+pub(super) struct Named<'a> {
+    /// The index of the entry that names it.
+    entry: usize,
+    pub(super) name: &'a str,
+    pub(super) row: &'static Row,
+}
+
+/// The rules, in the order of the specification, from its calls in that order.
+pub(super) fn rules<'a>(
+    seccomp: &'a LinuxSeccomp,
+    named: &[Named<'a>],
+    default: Action,
+) -> Result<Vec<Rule<'a>>, Refusal> {
+    let mut rules = Vec::with_capacity(named.len());
+    let mut named = named.iter().peekable();
     for (index, call) in entries(seccomp).iter().enumerate() {
         let field = format!("linux.seccomp.syscalls[{index}]");
         let action = action(call.action(), call.errno_ret(), &format!("{field}.errnoRet"))?;
         let alternatives = alternatives(call, &field)?;
         for name in call.names() {
             refuse_name(name, call.action(), &field)?;
-            let known = table::find(name).filter(|_| action != default);
-            let Some(row) = known else { continue };
-            rules.extend(alternatives.iter().map(|all| Rule { name, row, action, conditions: all.clone() }));
+        }
+        while let Some(Named { name, row, .. }) = named.next_if(|named| named.entry == index) {
+            if action != default {
+                rules.extend(alternatives.iter().map(|all| Rule { name, row, action, conditions: all.clone() }));
+            }
         }
     }
     Ok(rules)
 }
 
-/// Every call that the specification names and we know, whatever its action: what the profile's author knew of.
-pub(super) fn named(seccomp: &LinuxSeccomp) -> Vec<(&str, &'static Row)> {
-    let names = entries(seccomp).iter().flat_map(LinuxSyscall::names);
-    names.filter_map(|name| Some((name.as_str(), table::find(name)?))).collect()
+/// Every call that the specification names and we know: what the profile's author knew of.
+pub(super) fn named(seccomp: &LinuxSeccomp) -> Vec<Named<'_>> {
+    let names = entries(seccomp)
+        .iter()
+        .enumerate()
+        .flat_map(|(entry, call)| call.names().iter().map(move |name| (entry, name)));
+    names.filter_map(|(entry, name)| Some(Named { entry, name, row: table::find(name)? })).collect()
 }
 
 /// Whether any rule hands calls to a listener.
