@@ -16,6 +16,7 @@ mod line;
 mod lower;
 mod net_devices;
 mod netlink;
+mod network;
 mod old_root;
 mod oom_score;
 mod patience;

@@ -18,6 +18,7 @@ use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::{Journey, Moved};
+use crate::network::Ahead;
 use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, inode, since_1970, start_time};
@@ -120,7 +121,10 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
-        let Ground { plan, mut undo, mut prepared } = lay_ground(&mut request)?;
+        let plan = decide(&request)?;
+        let network = Ahead::begin(&plan)?;
+        let Ground { plan, mut undo, mut prepared } = lay_ground(&mut request, plan)?;
+        prepared.network = network.end()?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
         let born = give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref()).or_else(|error| {
             prepared.entrance.after_birth(error)?;
@@ -180,9 +184,8 @@ impl Container {
     }
 }
 
-/// Decides everything, writes down what will be touched, and touches it.
-pub(super) fn lay_ground(request: &mut Create) -> Result<Ground, Error> {
-    let mut plan = decide(request)?;
+/// Writes down what will be touched, and touches it.
+pub(super) fn lay_ground(request: &mut Create, mut plan: Plan) -> Result<Ground, Error> {
     let cgroup = place::cgroup(request, &plan)?;
     // What is somebody else's must not be in the record: undoing would take it away.
     if Record::read(&request.state)?.is_some() {

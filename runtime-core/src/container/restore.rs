@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tare_plan::Plan;
 
 use super::checkpoint::{config_file, folder};
-use super::create::{Ground, lay_ground};
+use super::create::{Ground, decide, lay_ground};
 use super::external::{DESCRIPTORS, joined_by_criu, left_alone, mounts_to_restore, refuse_id_maps};
 use super::{CgroupDriver, Container, Create};
 use crate::criu::log::quote;
@@ -80,7 +80,8 @@ impl Restoring {
         refuse(&request.create)?;
         let images = open_images(&request.images)?;
         let names = read_descriptors(&images, &request.images)?;
-        let ground = lay_ground(&mut request.create)?;
+        let plan = decide(&request.create)?;
+        let ground = lay_ground(&mut request.create, plan)?;
         refuse_id_maps(&ground.plan)?;
         Ok(Self { request, images, names, ground })
     }

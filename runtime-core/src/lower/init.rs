@@ -103,7 +103,13 @@ fn keyring(script: &mut Script<'_>, id: &str) {
 }
 
 fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
-    let new = plan.namespaces.new;
+    let ahead = if prepared.network.is_some() { NEWNET } else { 0 };
+    let new = plan.namespaces.new & !ahead;
+    if let Some(network) = &prepared.network {
+        script.what("enter the network namespace, made ahead");
+        let fd = script.inherit(network.as_fd());
+        script.push(Op::SetNs { fd, kinds: NEWNET });
+    }
     for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWCGROUP) {
         script.what(format!("join namespace {bit:#x}"));
         let fd = script.inherit(fd.as_fd());

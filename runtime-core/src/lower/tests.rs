@@ -77,6 +77,7 @@ fn prepared(plan: &Plan) -> Prepared {
         sources: plan.mounts.iter().map(|mount| is_bind(&mount.tree).then(source)).collect(),
         devices: plan.devices.iter().map(|_| None).collect(),
         joined: vec![],
+        network: None,
         null: source(),
         handover: None,
         entrance: entrance(),
@@ -91,6 +92,7 @@ fn prepared(plan: &Plan) -> Prepared {
         rootfs: at("/bundle/rootfs"),
         sources: plan.mounts.iter().map(named).collect(),
         devices: plan.devices.iter().map(|device| Some(at(device.path.as_c_str().to_str().unwrap()))).collect(),
+        network: None,
         null: at("/dev/null"),
         handover: Some(Handover { porter: null(), child: null() }),
         ..by_parent
