@@ -1,5 +1,7 @@
 //! What the planner must know of this machine, read once per process. It decides nothing.
 
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use tare_plan::Host;
@@ -7,6 +9,8 @@ use tare_plan::Host;
 use crate::{Error, Kind, cgroup};
 
 static HOST: OnceLock<Host> = OnceLock::new();
+/// This kernel has been found to be new enough.
+static NEW_ENOUGH: OnceLock<()> = OnceLock::new();
 
 /// The machine as it was when first asked.
 pub(crate) fn host() -> Result<&'static Host, Error> {
@@ -23,7 +27,7 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
         // Nothing denies it in the initial user namespace.
         setgroups_denied: in_user_namespace && read("/proc/self/setgroups")?.trim() == "deny",
         apparmor: first_byte("/sys/module/apparmor/parameters/enabled") == Some(b'Y'),
-        selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         in_user_namespace,
     };
     Ok(HOST.get_or_init(|| found))
@@ -35,6 +39,9 @@ pub(crate) fn host() -> Result<&'static Host, Error> {
 /// [`Kind::Unsupported`], in one sentence, when it is too old, or a needed system call is unknown to it or to a filter
 /// around this process.
 pub fn check_kernel() -> Result<(), Error> {
+    if NEW_ENOUGH.get().is_some() {
+        return Ok(());
+    }
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
     let (major, minor) = KERNEL_FLOOR;
@@ -43,6 +50,7 @@ pub fn check_kernel() -> Result<(), Error> {
     } else if let Some((call, since)) = crate::sys::floor::missing() {
         format!("tare needs the system call {call} (Linux {since}), which is not implemented here")
     } else {
+        NEW_ENOUGH.get_or_init(|| ());
         return Ok(());
     };
     Err(Error::new(Kind::Unsupported, what))
@@ -72,8 +80,13 @@ fn first_byte(path: &str) -> Option<u8> {
     std::fs::read(path).ok()?.first().copied()
 }
 
-fn read(path: &str) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| Error::io(format!("read {path}"), &error))
+/// The whole of one of the kernel's texts. They have no length that could be asked for; most fit into this.
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<String, Error> {
+    let path = path.as_ref();
+    let mut text = String::with_capacity(8192);
+    let read = std::fs::File::open(path).and_then(|file| file.take(u64::MAX).read_to_string(&mut text));
+    read.map_err(|error| Error::io(format!("read {}", path.display()), &error))?;
+    Ok(text)
 }
 
 #[cfg(test)]

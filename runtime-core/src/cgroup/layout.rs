@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tare_plan::{CgroupLayout, Hierarchy, Host};
 
+use crate::host::read;
 use crate::{Error, Kind};
 
 /// Reads how control groups are mounted.
@@ -14,14 +15,14 @@ use crate::{Error, Kind};
 /// # Errors
 /// No control groups are mounted, or proc cannot be read.
 pub fn layout() -> Result<CgroupLayout, Error> {
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    let own = read(Path::new("/proc/self/cgroup"))?;
+    let mounts = read("/proc/self/mountinfo")?;
+    let own = read("/proc/self/cgroup")?;
     let layout = parse(&mounts, &own).ok_or_else(|| {
         Error::new(Kind::Unsupported, "no control groups are mounted on this host (/proc/self/mountinfo)")
     })?;
     match layout {
         CgroupLayout::Unified { mountpoint, .. } => {
-            let controllers = read(&mountpoint.join("cgroup.controllers"))?;
+            let controllers = read(mountpoint.join("cgroup.controllers"))?;
             let controllers = controllers.split_whitespace().map(str::to_owned).collect();
             Ok(CgroupLayout::Unified { mountpoint, controllers })
         }
@@ -36,16 +37,9 @@ pub(crate) fn parent(host: &Host) -> Result<PathBuf, Error> {
     if !tare_plan::systemd::rootless(host) || !matches!(host.cgroups, CgroupLayout::Unified { .. }) {
         return Ok(common.to_path_buf());
     }
-    let text = read(Path::new("/proc/self/cgroup"))?;
+    let text = read("/proc/self/cgroup")?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
     Ok(own.and_then(Path::parent).unwrap_or(common).to_path_buf())
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        Error::system(format_args!("read {}", path.display()), errno)
-    })
 }
 
 /// A line of mountinfo that mounts control groups.

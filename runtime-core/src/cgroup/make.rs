@@ -52,7 +52,11 @@ impl Cgroup {
     /// Somebody else's processes, or a frozen cgroup, in directories that were there before. Asked before anything is
     /// recorded as the container's own.
     pub(crate) fn refuse_used(&self) -> Result<(), Error> {
-        for place in self.places() {
+        let mut there = self.places().filter(|place| file::exists(&place.directory)).peekable();
+        if there.peek().is_none() {
+            return Ok(());
+        }
+        for place in there {
             let mut pids = Vec::new();
             super::kill::list(&place.directory, &mut pids)?;
             if !pids.is_empty() {
