@@ -25,6 +25,10 @@ mod table;
 
 use std::process::ExitCode;
 
+/// musl's allocator asks the kernel for every few pages and gives them back at once: a sixth of a `run`'s system calls.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     command::main(std::env::args_os())
 }
