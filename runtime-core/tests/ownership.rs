@@ -23,8 +23,10 @@ impl Stranger {
         let cgroup = hierarchy.join(cgroup.trim_start_matches('/'));
         std::fs::create_dir_all(&cgroup).unwrap();
         let process = Command::new("sleep").arg("1000").spawn().unwrap();
-        std::fs::write(cgroup.join("cgroup.procs"), process.id().to_string()).unwrap();
-        Self { process, cgroup }
+        let pid = process.id().to_string();
+        let stranger = Self { process, cgroup };
+        std::fs::write(stranger.cgroup.join("cgroup.procs"), pid).unwrap();
+        stranger
     }
 
     fn lives(&mut self) -> bool {
@@ -65,25 +67,27 @@ fn a_create_that_fails_before_it_has_its_cgroup_kills_nobody_in_it() {
     let path = format!("/tare-meanwhile-{}", std::process::id());
     let mut config = config("true");
     config["linux"]["cgroupsPath"] = json!(path);
-    // It waits here for whoever writes, with its record on disk; and no FIFO is a disk.
-    let disk = bundle.0.join("disk");
-    assert!(Command::new("mkfifo").arg(&disk).status().unwrap().success());
+    // Keeping its specification waits for a reader here, with the record on disk; and then there is no such file system.
+    let state = bundle.0.join("state");
+    std::fs::create_dir(&state).unwrap();
+    let kept = state.join("config.json");
+    assert!(Command::new("mkfifo").arg(&kept).status().unwrap().success());
     let mount = RootfsMount {
-        kind: "ext4".to_owned(),
-        source: disk.to_string_lossy().into_owned(),
+        kind: "no-such-filesystem".to_owned(),
+        source: "none".to_owned(),
         target: String::new(),
-        options: vec!["loop".to_owned(), "ro".to_owned()],
+        options: Vec::new(),
     };
-    let request = Create { rootfs: vec![mount], ..bundle.request(&config, silent()) };
+    let record = state.join("state.json");
+    let request = Create { rootfs: vec![mount], state, ..bundle.request(&config, silent()) };
     let create = std::thread::spawn(|| Container::create(request).map(drop));
-    let record = bundle.0.join("state.json");
     while !record.exists() && !create.is_finished() {
         std::thread::yield_now();
     }
     let mut stranger = Stranger::new(&path);
-    drop(std::fs::File::options().read(true).write(true).open(&disk).unwrap());
+    std::fs::read(&kept).unwrap();
     let error = create.join().unwrap().unwrap_err();
-    assert!(error.to_string().contains("make a loop device"), "{error}");
+    assert!(error.to_string().contains("no-such-filesystem"), "{error}");
     assert!(!record.exists());
     assert!(stranger.lives(), "killed by a create that failed");
 }
