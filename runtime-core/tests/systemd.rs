@@ -164,7 +164,7 @@ fn a_container_is_a_scope_with_its_limits() {
         ("memory.high", "50331648"),
         ("pids.max", "32"),
         ("cpu.weight", "59"),
-        ("cpu.max", "12345 100000"),
+        ("cpu.max", "13000 100000"),
         ("cpu.max.burst", "1000"),
         ("cpuset.cpus", "0"),
     ] {

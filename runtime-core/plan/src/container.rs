@@ -28,6 +28,7 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
     };
     let (limits, annotations) = (limits(linux, host)?, annotations(spec)?);
     let scope = unit.zip(choices.systemd.as_ref());
+    let limits = if scope.is_some() { systemd::as_kept(&limits) } else { limits };
     let scope = scope.map(|(unit, manager)| systemd::scope(&unit, &choices.id, &limits, &annotations, manager.version));
     let mount_label = label("linux.mountLabel", linux.mount_label(), Module::SeLinux, host)?;
     let rootfs = rootfs(spec, linux, choices)?;

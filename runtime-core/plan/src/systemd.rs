@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::resources::Resources;
 use crate::{Host, Refusal};
 
-pub use properties::properties;
+pub use properties::{as_kept, properties};
 pub use value::Value;
 
 const FIELD: &str = "linux.cgroupsPath";

@@ -67,6 +67,7 @@ impl Cgroup {
             write.value = whole(write, directory).map_err(|error| error.during(&write.field))?.into_owned();
             write.other_half = None;
         }
+        let told = tare_plan::systemd::as_kept(&told);
         self.change_unit(&told)?;
         self.apply(&told)
     }

@@ -3,6 +3,7 @@
 use super::{Container, lock};
 use crate::cgroup::stats::Details;
 use crate::cgroup::{OomWatch, Stats};
+use crate::warnings::warn;
 use crate::{Error, Kind, host, oci};
 
 impl Container {
@@ -11,7 +12,11 @@ impl Container {
     /// # Errors
     /// [`crate::Kind::Invalid`], or the kernel refusing a value, named by its field.
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<(), Error> {
-        self.cgroup.required()?.update(&tare_plan::resources::update(resources, host::host()?)?)
+        let cgroup = self.cgroup.required()?;
+        if cgroup.is_unit() && idle_and_weighed(resources) {
+            warn("unable to apply both a weight and cpu.idle to a systemd unit: cpu.idle counts");
+        }
+        cgroup.update(&tare_plan::resources::update(resources, host::host()?)?)
     }
 
     /// Changes the schemata of the container's resctrl group (`linux.intelRdt`).
@@ -48,4 +53,15 @@ impl Container {
     pub fn oom_watch(&self) -> Result<OomWatch, Error> {
         self.cgroup.required()?.oom_watch()
     }
+}
+
+/// A weight is asked for that an idle cgroup cannot have.
+fn idle_and_weighed(resources: &oci::LinuxResources) -> bool {
+    let has = |key: &str, wanted: fn(&str) -> bool| {
+        resources.unified().as_ref().and_then(|all| all.get(key)).is_some_and(|value| wanted(value.trim()))
+    };
+    let cpu = resources.cpu().as_ref();
+    let idle = cpu.is_some_and(|cpu| cpu.idle() == Some(1)) || has("cpu.idle", |value| value == "1");
+    let weighed = cpu.is_some_and(|cpu| cpu.shares().is_some_and(|shares| shares != 0)) || has("cpu.weight", |_| true);
+    idle && weighed
 }

@@ -1,7 +1,7 @@
 //! Limits as properties of a unit: one table, read from the list of writes, so that a typed field and a key of `unified`
 //! which mean the same file mean the same property.
 //!
-//! Every write is performed on the files as well. What is not in the table (huge pages, `cpu.max.burst`, `io.max`, device
+//! Every write is performed on the files as well, with the numbers that systemd keeps. What is not in the table (huge pages, `cpu.max.burst`, `io.max`, device
 //! rules) is written there alone. The properties are what systemd shows, and what it writes when it writes again.
 
 use super::{Property, Value};
@@ -54,21 +54,49 @@ fn of(write: &Write, version: u32) -> Vec<Property> {
     property.into_iter().collect()
 }
 
-/// systemd keeps microseconds for each second, in whole percents. Rounded up, so that a cgroup below can have what was
-/// asked for; the file is written with the very numbers afterwards.
-fn bandwidth(value: &str, version: u32) -> Vec<Property> {
+/// The limits as they are once systemd has written them, as runc has it, too: a bandwidth in whole percents, and no weight
+/// of an idle cgroup. Otherwise
+/// what a file says would change with the next thing that systemd does.
+#[must_use]
+pub fn as_kept(resources: &Resources) -> Resources {
+    let mut kept = resources.clone();
+    if idle(&kept) {
+        kept.writes.retain(|write| write.file != "cpu.weight");
+    }
+    for write in kept.writes.iter_mut().filter(|write| write.file == "cpu.max" && write.other_half.is_none()) {
+        if let Some((Some(percents), period)) = percents(&write.value) {
+            let quota = u128::from(percents) * u128::from(period) / 100;
+            write.value = format!("{quota} {period}");
+        }
+    }
+    kept
+}
+
+/// An idle cgroup has the least weight of all, and systemd one property for both.
+fn idle(resources: &Resources) -> bool {
+    resources.writes.iter().any(|write| write.file == "cpu.idle" && write.value.trim() == "1")
+}
+
+/// The bandwidth of `cpu.max` in percents of a processor, rounded up, so that a cgroup below can have what was asked for;
+/// `None` is unlimited. And its period.
+fn percents(value: &str) -> Option<(Option<u64>, u64)> {
     let mut words = value.split_whitespace();
     let quota = words.next().unwrap_or_default();
     let period: u64 =
         words.next().and_then(|period| period.parse().ok()).filter(|period| *period != 0).unwrap_or(100_000);
-    let per_second = match quota.parse::<u64>() {
-        Ok(quota) => match u64::try_from(u128::from(quota) * 1_000_000 / u128::from(period)) {
-            Ok(exact) => exact.div_ceil(10_000).saturating_mul(10_000),
-            Err(_) => return Vec::new(),
-        },
-        Err(_) if quota == "max" => u64::MAX,
-        Err(_) => return Vec::new(),
-    };
+    match quota.parse::<u64>() {
+        Ok(quota) => {
+            // Microseconds for each second, as systemd and runc count them.
+            let exact = u64::try_from(u128::from(quota) * 1_000_000 / u128::from(period)).ok()?;
+            Some((Some(exact.div_ceil(10_000)), period))
+        }
+        Err(_) => (quota == "max").then_some((None, period)),
+    }
+}
+
+fn bandwidth(value: &str, version: u32) -> Vec<Property> {
+    let Some((percents, period)) = percents(value) else { return Vec::new() };
+    let per_second = percents.map_or(u64::MAX, |percents| percents.saturating_mul(10_000));
     let mut both = Vec::new();
     if version >= CPU_QUOTA_PERIOD {
         both.push(Property::new("CPUQuotaPeriodUSec", Value::Number(period)));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Place, Property, Systemd, Value, annotations, place, properties, scope};
+use super::{Place, Property, Systemd, Value, annotations, as_kept, place, properties, scope};
 use crate::resources::{Resources, Write};
 use crate::{CgroupLayout, Host};
 
@@ -127,6 +127,22 @@ fn each_limit_that_systemd_has_a_property_for_becomes_one() {
         let expected: HashMap<_, _> = expected.into_iter().collect();
         assert_eq!(told(typed, 252), expected, "{typed}");
         assert_eq!(told(&format!(r#"{{"unified":{unified}}}"#), 252), expected, "{unified}");
+    }
+}
+
+#[test]
+fn limits_are_written_as_systemd_keeps_them() {
+    for (asked, kept) in [
+        (r#"{"cpu":{"quota":500000,"period":900000}}"#, "504000 900000"),
+        (r#"{"cpu":{"quota":50000,"period":100000}}"#, "50000 100000"),
+        (r#"{"cpu":{"quota":-1,"period":100000}}"#, "max 100000"),
+        (r#"{"unified":{"cpu.max":"garbage"}}"#, "garbage"),
+        (r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#, "1"),
+        (r#"{"unified":{"cpu.weight":"8"}}"#, "8"),
+    ] {
+        let kept_all = as_kept(&limits(asked));
+        let values: Vec<_> = kept_all.writes.iter().map(|write| write.value.as_str()).collect();
+        assert_eq!(values, [kept], "{asked}");
     }
 }
 
