@@ -25,8 +25,8 @@ pub(crate) fn plan(
     }
 }
 
-/// With a cgroup namespace a cgroup2 of its own, whose root is the container's cgroup; without one a bind of that
-/// cgroup, and never of the host's root.
+/// With a cgroup namespace a cgroup2 of its own, whose root is the container's cgroup; without one a bind of the
+/// cgroup that it may see.
 fn unified(
     target: &InsidePath,
     options: &Options,
@@ -41,7 +41,7 @@ fn unified(
             copy_up: false,
         }
     } else {
-        Tree::Bind { source: below(mountpoint, around.cgroup), reach: Reach::Top }
+        Tree::Bind { source: below(mountpoint, shown(around)), reach: Reach::Top }
     };
     Ok(assemble(tree, target.clone(), options))
 }
@@ -99,11 +99,7 @@ fn hierarchy_tree(
     around: Surroundings<'_>,
 ) -> Result<Tree, Refusal> {
     if !around.namespaces.has(Kind::Cgroup) {
-        // Without privileges there may be no cgroup of the container's own. Then it sees what its user sees anyway, as with
-        // crun.
-        let unprivileged = around.host.euid != 0 || around.host.in_user_namespace;
-        let shown = if unprivileged { Path::new("/") } else { around.cgroup };
-        return Ok(Tree::Bind { source: below(&hierarchy.mountpoint, shown), reach: Reach::Top });
+        return Ok(Tree::Bind { source: below(&hierarchy.mountpoint, shown(around)), reach: Reach::Top });
     }
     let mut told = parameters("cgroup", target, options);
     for controller in &hierarchy.controllers {
@@ -113,6 +109,13 @@ fn hierarchy_tree(
         });
     }
     Ok(Tree::New { kind: c"cgroup".to_owned(), source: c"cgroup".to_owned(), parameters: told, copy_up: false })
+}
+
+/// The cgroup that a container without a cgroup namespace sees: its own. Without privileges there may be none; then it sees
+/// what its user sees anyway, as with crun.
+fn shown<'a>(around: Surroundings<'a>) -> &'a Path {
+    let unprivileged = around.host.euid != 0 || around.host.in_user_namespace;
+    if unprivileged { Path::new("/") } else { around.cgroup }
 }
 
 /// `cpu -> cpu,cpuacct`, for each controller that is not itself the folder's name.
