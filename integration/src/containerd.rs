@@ -65,6 +65,18 @@ impl Containerd {
     /// # Errors
     /// As [`Containerd::start`].
     pub fn start_for(products: &[Product]) -> Result<Self> {
+        Self::start_in(Path::new(leftovers::HOMES), products)
+    }
+
+    /// Starts one whose snapshots lie on a disk: a tmpfs cannot be mounted with mapped ids before Linux 6.3.
+    ///
+    /// # Errors
+    /// As [`Containerd::start`].
+    pub fn start_on_disk() -> Result<Self> {
+        Self::start_in(Path::new(leftovers::DISK), &[Product::under_test()])
+    }
+
+    fn start_in(homes: &Path, products: &[Product]) -> Result<Self> {
         let hybrid = Path::new("/sys/fs/cgroup/unified").is_dir();
         let view = if hybrid && products.contains(&Product::Crun) { View::WithoutUnified } else { View::Whole };
         let shim_is_there = shim_binary().is_some_and(|shim| shim.is_file());
@@ -72,10 +84,10 @@ impl Containerd {
             shim_is_there || !products.contains(&Product::Tare),
             "containerd-shim-tare-v2 is not built (make build), and TARE_SHIM names none"
         );
-        leftovers::sweep_abandoned(Path::new(leftovers::HOMES));
+        leftovers::sweep_abandoned(homes);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{}{}-{number:03}", leftovers::PREFIX, std::process::id());
-        let home = Path::new(leftovers::HOMES).join(&namespace);
+        let home = homes.join(&namespace);
         fs::create_dir(&home).with_context(|| format!("create {}", home.display()))?;
         let mut containerd = Self { home, namespace, chain: String::new(), view, child: Mutex::new(None) };
         containerd.prepare()?;

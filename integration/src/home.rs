@@ -10,9 +10,6 @@ use tempfile::TempDir;
 use crate::oci::{self, Said};
 use crate::{Product, image, leftovers, shim_binary};
 
-/// Where homes lie: on a disk, since overlayfs wants to work there.
-const HOMES: &str = "/var/tmp";
-
 /// Where hierarchies of control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -30,9 +27,9 @@ impl Home {
     /// # Errors
     /// When the runtime is not built or the folder cannot be written.
     pub fn new() -> Result<Self> {
-        leftovers::sweep_abandoned(Path::new(HOMES));
+        leftovers::sweep_abandoned(Path::new(leftovers::DISK));
         let prefix = format!("{}{}-", leftovers::PREFIX, std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(HOMES)?;
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(leftovers::DISK)?;
         let home = Self { folder, runtime: oci::binary(Product::under_test())? };
         fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755))?;
         fs::create_dir(home.path("bin"))?;

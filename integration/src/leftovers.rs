@@ -11,6 +11,8 @@ use crate::{image, machine};
 
 /// Where the homes lie: on tmpfs, as a host's `/run` would.
 pub const HOMES: &str = "/dev/shm";
+/// Where those lie that need a disk: programs are executed from them, overlayfs works there, ids are mapped.
+pub const DISK: &str = "/var/tmp";
 /// How their names begin; the number of the owning process follows.
 pub const PREFIX: &str = "tare-it-";
 

@@ -13,10 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::leftovers::{self, Leftovers};
-use crate::{Product, image, shim_binary, spec};
-
-/// Where hosts lie: on a disk, since programs shall be executed from the bundles.
-const HOSTS: &str = "/var/tmp";
+use crate::{Product, image, pace, shim_binary, spec};
 
 /// What a command said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +51,9 @@ impl Host {
     /// # Errors
     /// When the folder cannot be written.
     pub fn new() -> Result<Self> {
-        leftovers::sweep_abandoned(Path::new(HOSTS));
+        leftovers::sweep_abandoned(Path::new(leftovers::DISK));
         let prefix = format!("{}{}-", leftovers::PREFIX, std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(HOSTS)?;
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(leftovers::DISK)?;
         let host = Self { runtime: binary(Product::under_test())?, folder };
         // mkdtemp(3) closes it to others, and a user of a container has to pass.
         fs::set_permissions(host.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
@@ -169,7 +166,7 @@ impl Host {
     /// that are about to end get a moment.
     #[must_use]
     pub fn leftovers(&self) -> Leftovers {
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + pace::patience(Duration::from_secs(2));
         loop {
             let mut found = leftovers::of(self.folder(), None);
             let mut states = leftovers::subfolders(&self.state());

@@ -1,12 +1,14 @@
 //! A process that somebody waits for: its exit code, its signals, its terminal, its orphans.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::oci::Host;
-use integration::{Product, machine, spec};
+use integration::{Product, machine, pace, spec};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::eventually;
@@ -91,11 +93,19 @@ fn what_a_container_without_a_pid_namespace_leaves_is_reaped_and_killed() -> Res
                 && machine::status(pid, "State").is_some_and(|state| state.starts_with('Z'))
         })
     };
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(!zombies(), "an orphan is a zombie still");
     assert_eq!(run.wait()?.code(), Some(0), "{}", output(&host));
     assert!(host.leftovers().is_empty(), "{}", host.leftovers());
     Ok(())
+}
+
+/// A shell's line on a terminal of `script(1)`, within half a minute.
+fn on_a_terminal(line: &str) -> Command {
+    let limit = pace::patience(Duration::from_secs(30)).as_secs().to_string();
+    let mut command = Command::new("timeout");
+    command.args([&*limit, "script", "--quiet", "--command", line, "/dev/null"]);
+    command
 }
 
 #[test]
@@ -107,14 +117,19 @@ fn a_terminal_of_the_caller_is_used_and_given_back() -> Result<()> {
         "stty rows 21 cols 77; before=$(stty -g); {runtime} exec --tty c sh -c 'tty; stty size; cat; exit 4'; \
          echo code $?; test \"$before\" = \"$(stty -g)\" && echo as before"
     );
-    let mut script = Command::new("timeout");
-    script.args(["20", "script", "--quiet", "--command", &inner, "/dev/null"]);
-    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = on_a_terminal(&inner).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut said = child.stdout.take().context("no output")?;
+    let mut text = Vec::new();
+    while !text.ends_with(b"21 77\r\n") {
+        let mut byte = [0];
+        said.read_exact(&mut byte).with_context(|| String::from_utf8_lossy(&text).into_owned())?;
+        text.extend(byte);
+    }
     // ^D ends `cat`, and is no end of input to anybody outside: the caller's terminal is raw.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    std::io::Write::write_all(child.stdin.as_mut().context("no input")?, b"hello\n\x04")?;
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    child.stdin.as_mut().context("no input")?.write_all(b"hello\n\x04")?;
+    said.read_to_end(&mut text)?;
+    child.wait()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     for words in ["/dev/pts/0", "21 77", "hello", "code 4", "as before"] {
         assert!(text.contains(words), "{words:?} is not in {text:?}");
     }
@@ -129,10 +144,7 @@ fn all_that_a_terminal_has_said_arrives() -> Result<()> {
     let runtime = format!("{} --root {}", host.runtime().display(), host.state().display());
     let inner =
         format!("{runtime} exec --tty c sh -c 'i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done'");
-    let output = Command::new("timeout")
-        .args(["30", "script", "--quiet", "--command", &inner, "/dev/null"])
-        .stdin(Stdio::null())
-        .output()?;
+    let output = on_a_terminal(&inner).stdin(Stdio::null()).output()?;
     assert!(output.status.signal().is_none());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<_> = text.lines().filter_map(|line| line.split_once("line ")).map(|(_, number)| number).collect();

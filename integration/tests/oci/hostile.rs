@@ -13,6 +13,8 @@ use integration::oci::{Host, Said, run};
 use integration::{Product, machine, spec};
 use serde_json::{Value, json};
 
+use crate::eventually;
+
 /// An attack that bites (with what it did) is a failure, or, for a product known to be weak, the proof that it can.
 fn judge(name: &str, bite: Option<String>, weak: &[Product]) {
     if !weak.contains(&Product::under_test()) {
@@ -305,7 +307,7 @@ fn exec_fakeproc_no_file_of_a_false_procfs_is_written() -> Result<()> {
     for file in files {
         fs::write(fake.join(file), "untouched\n")?;
     }
-    host.start("fake", |config| {
+    let pid = host.start("fake", |config| {
         config["process"]["capabilities"] = json!({});
         let caps = json!(["CAP_SYS_ADMIN"]);
         for set in ["bounding", "effective", "permitted"] {
@@ -315,7 +317,11 @@ fn exec_fakeproc_no_file_of_a_false_procfs_is_written() -> Result<()> {
         spec::mount(config, source);
         spec::args(config, &["sh", "-c", "mount --bind /fake /proc && exec sleep 1000"]);
     })?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let covered = || {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/proc")).count() > 1
+    };
+    assert!(eventually(covered), "the false procfs is not mounted");
     for extra in [&[][..], &["--apparmor", "unconfined"], &["--process-label", "a:b:c:d"]] {
         let mut command = vec!["exec"];
         command.extend_from_slice(extra);

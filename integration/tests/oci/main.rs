@@ -15,8 +15,8 @@ mod walk;
 
 use std::time::{Duration, Instant};
 
-use integration::Product;
 use integration::oci::Said;
+use integration::{Product, pace};
 
 /// The command was refused, in runc's words. crun has words of its own, which are not asked for.
 #[track_caller]
@@ -28,9 +28,9 @@ fn refused(said: &Said, words: &str) {
     }
 }
 
-/// It becomes true within ten seconds.
+/// It becomes true within ten seconds, or what is ten seconds on this machine.
 fn eventually(condition: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + pace::patience(Duration::from_secs(10));
     while !condition() {
         if Instant::now() > deadline {
             return false;

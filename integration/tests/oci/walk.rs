@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::oci::{Host, Said, run};
-use integration::{Product, machine, spec, unpack_image};
+use integration::{Product, machine, pace, spec, unpack_image};
 use serde_json::Value;
 
 use crate::{eventually, refused};
@@ -14,8 +15,9 @@ use crate::{eventually, refused};
 fn on_a_terminal(host: &Host, folder: &std::path::Path, line: &str, keys: &str) -> Result<Said> {
     let runtime = host.runtime().display();
     let inner = format!("stty rows 33 cols 99; {runtime} --root {} {line}", host.state().display());
+    let limit = pace::patience(Duration::from_secs(20)).as_secs().to_string();
     let mut command = Command::new("timeout");
-    command.args(["20", "script", "--quiet", "--return", "--command", &inner, "/dev/null"]).current_dir(folder);
+    command.args([&*limit, "script", "--quiet", "--return", "--command", &inner, "/dev/null"]).current_dir(folder);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     std::io::Write::write_all(&mut child.stdin.take().context("no input")?, keys.as_bytes())?;
     let output = child.wait_with_output()?;

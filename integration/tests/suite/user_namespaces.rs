@@ -4,9 +4,10 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use integration::{Client, Container, Stdio, shared, skip_unless_tare, spec};
+use integration::{Client, Container, Containerd, Stdio, skip_unless_tare, spec};
 use serde_json::{Value, json};
 
 /// Root of the container, on the host.
@@ -50,7 +51,7 @@ async fn a_snapshot_belongs_to_the_user_namespace_it_is_mapped_for() -> Result<(
     if skip_unless_tare("the shim of 1.6 takes uidmap for an option of overlay") {
         return Ok(());
     }
-    let client = shared()?.client().await?;
+    let client = Arc::new(Containerd::start_on_disk()?).client().await?;
     let script = "stat -c '%u %g' /etc /bin/busybox; touch /etc/made; stat -c %u /etc/made";
     let (container, upper) =
         mapped(&client, "userns-mapped", |config| spec::args(config, &["sh", "-c", script])).await?;
@@ -82,7 +83,7 @@ async fn a_container_joins_a_pods_pinned_user_namespace_with_its_maps() -> Resul
     if skip_unless_tare("the runc of 1.6 knows no idmapped mounts") {
         return Ok(());
     }
-    let client = shared()?.client().await?;
+    let client = Arc::new(Containerd::start_on_disk()?).client().await?;
     let sleeps = |config: &mut Value| spec::args(config, &["sleep", "1000"]);
     let (sandbox, _) = mapped(&client, "userns-sandbox", sleeps).await?;
     let sandbox = sandbox.start(&Stdio::null()).await?;
