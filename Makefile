@@ -14,7 +14,7 @@ binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
 tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
 
-.PHONY: help run build test test-vm check audit fuzz bench peers setup clean
+.PHONY: help run build test test-vm check audit fuzz bench bench-vm peers setup clean
 
 help:
 	@echo 'make run      install what is needed, build, run a container through a private containerd'
@@ -24,6 +24,7 @@ help:
 	@echo 'make audit    licences, advisories and duplicates of the dependencies'
 	@echo 'make fuzz     the fuzz targets, a minute each; needs a nightly compiler'
 	@echo 'make bench    tare beside runc and crun, as a table'
+	@echo 'make bench-vm the same in such a guest, counted in instructions: the ratios on cgroup v2'
 	@echo 'make build    the two binaries, static: target/<target>/release'
 	@echo 'make peers    unpack newer containerd, runc and crun into .cache/peers'
 	@echo 'make clean    remove what was built'
@@ -63,6 +64,10 @@ fuzz:
 bench: build peers
 	scripts/setup bench
 	$(tare) cargo run --quiet --locked --profile quick -p integration --bin bench
+
+bench-vm: build peers
+	scripts/setup bench vm
+	$(tare) scripts/bench-vm
 
 # A test run without peers is a smaller test run, not a failed one.
 peers:

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use integration::machine::{self, Memory};
-use integration::{Client, Product, Stdio, Task, fifo, spec};
+use integration::{Client, Product, Stdio, Task, fifo, pace, spec};
 use serde_json::Value;
 
 /// Docker's default profile with the conditions of a default container resolved: 360 names, three architectures.
@@ -73,6 +73,11 @@ impl Samples {
             ("pipe-cpu", self.pipe[1]),
         ])
     }
+}
+
+/// Whether the clock counts instructions, a nanosecond each: in an emulated guest, where only ratios mean anything.
+pub(crate) fn counts_instructions() -> bool {
+    std::env::var("TARE_VM_CLOCK").is_ok_and(|clock| clock == "instructions")
 }
 
 /// The middle of the samples; 0 of none.
@@ -180,13 +185,14 @@ fn shim(task: &Task) -> Option<u32> {
     machine::status(task.pid, "PPid")?.parse().ok()
 }
 
-/// Writes a GiB to standard output in pieces of 64 KiB.
+/// Writes a GiB to standard output in pieces of 64 KiB; less of it on a slow machine.
 pub(crate) async fn pipe(client: &Client, result: &mut Samples) -> Result<()> {
-    const MEGABYTES: f64 = 1_073.741_824;
+    let pieces = pace::rounds(16384);
+    let gibibytes = count(pieces as u64) / 16384.0;
     let path = fifo(&client.daemon)?;
-    let script = "dd if=/dev/zero bs=65536 count=16384 2>/dev/null";
+    let script = format!("dd if=/dev/zero bs=65536 count={pieces} 2>/dev/null");
     let container = client
-        .container(&format!("pipe-{}", result.product.name()), |config| spec::args(config, &["sh", "-c", script]))
+        .container(&format!("pipe-{}", result.product.name()), |config| spec::args(config, &["sh", "-c", &script]))
         .await?;
     let reader = std::thread::spawn({
         let path = path.clone();
@@ -201,7 +207,7 @@ pub(crate) async fn pipe(client: &Client, result: &mut Samples) -> Result<()> {
     task.delete().await?;
     container.remove().await?;
     let seconds = reader.join().map_err(|_| anyhow::anyhow!("the reader died"))??;
-    result.pipe = [MEGABYTES / seconds, count(after - before) / 100.0];
+    result.pipe = [gibibytes * 1_073.741_824 / seconds, count(after - before) / 100.0 / gibibytes];
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::measure::{IDLE, Samples};
+use crate::measure::{IDLE, Samples, counts_instructions};
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,13 @@ pub(crate) fn render(results: &[Samples], samples: usize) -> String {
         for peer in values.iter().skip(1) {
             let _ = write!(text, "{:>11}", ratio(row.better, own, *peer));
         }
-        let _ = writeln!(text, "{}", row.goal.map_or_else(String::new, |goal| distance(row.better, own, goal)));
+        let _ = writeln!(
+            text,
+            "{}",
+            row.goal
+                .filter(|_| !counts_instructions())
+                .map_or_else(String::new, |goal| distance(row.better, own, goal))
+        );
     }
     text
 }
