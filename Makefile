@@ -9,7 +9,8 @@ export CARGO_TARGET_DIR
 # (docs/decisions/0013), where its standard library could be had; else with glibc.
 # Debian's make does not give its exports to $(shell).
 host = $(shell PATH='$(PATH)' scripts/target)
-static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+# Laid out by what a container's life needs (docs/decisions/0015).
+static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(shell PATH='$(PATH)' scripts/layout $(host))"
 binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
 tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
