@@ -81,10 +81,14 @@ impl Container {
         check_features(&request)?;
         let plan = Arc::new(self.plan()?);
         refuse_id_maps(&plan)?;
+        let outside = match request.extent {
+            Extent::Whole => Some(self.outside(&plan)?),
+            Extent::Memory => None,
+        };
         let images = Images::open(&request.images)?;
         let work = request.work.as_deref().map(folder).transpose()?;
         let log = request.work.as_deref().unwrap_or(&request.images).join(LOG);
-        let written = self.write(&plan, request, &images, work.as_ref());
+        let written = self.write(&plan, request, &images, (work.as_ref(), outside));
         written.inspect_err(|_| images.clear()).map_err(|error| error.during("criu dump")).map_err(|error| {
             if error.kind() == Kind::Timeout && status == Status::Running {
                 // Killed, CRIU cannot do it itself.
@@ -98,26 +102,32 @@ impl Container {
         })
     }
 
+    /// Mounts and streams of the container that are the host's.
+    fn outside(&self, plan: &Arc<Plan>) -> Result<(Vec<String>, Descriptors), Error> {
+        let (pid, plan) = (self.pid, Arc::clone(plan));
+        // SECURITY: the container may have mounted file systems of its own at these places.
+        let look = move || Ok((mounts_to_dump(&plan, pid)?, Descriptors::of(pid)?));
+        within(LOOKUP, "look at the container's mounts and streams", look)?
+    }
+
+    /// `about`: where CRIU works, and what is the host's.
     fn write(
         &self,
-        plan: &Arc<Plan>,
+        plan: &Plan,
         request: Checkpoint,
         images: &Images,
-        work: Option<&OwnedFd>,
+        about: (Option<&OwnedFd>, Option<(Vec<String>, Descriptors)>),
     ) -> Result<(), Error> {
+        let (work, outside) = about;
         let mut external = namespaces_to_dump(plan)?;
-        let errand = match request.extent {
-            Extent::Whole => {
-                let (pid, known) = (self.pid, Arc::clone(plan));
-                let look = move || Ok::<_, Error>((mounts_to_dump(&known, pid)?, Descriptors::of(pid)?));
-                // SECURITY: the container may have mounted file systems of its own at these places.
-                let (mounts, descriptors) = within(LOOKUP, "look at the container's mounts and streams", look)??;
+        let errand = match outside {
+            Some((mounts, descriptors)) => {
                 external.extend(mounts);
                 external.extend(descriptors.external);
                 images.write(DESCRIPTORS, &serde_json::json!(descriptors.names).to_string())?;
                 Errand::Dump
             }
-            Extent::Memory => Errand::PreDump,
+            None => Errand::PreDump,
         };
         let rootfs = lock(&self.record).rootfs.clone();
         let config = config_file(&plan.annotations);
