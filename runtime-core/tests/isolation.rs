@@ -250,3 +250,52 @@ fn an_overlay_may_have_more_lower_layers_than_fit_in_255_bytes() {
     assert_eq!(bundle.run(&config), (ExitStatus::Code(0), format!("{}\n", names.join(" "))));
     assert_eq!(std::fs::read_to_string(upper.join("written")).unwrap(), "text\n");
 }
+
+/// A file system that nobody serves, on /etc of a container: who looks up something in it waits until it is gone.
+struct Silent(std::process::Child);
+
+impl Silent {
+    fn mount(init: i32) -> Self {
+        let script = format!(
+            "exec 3<>/dev/fuse && nsenter -t {init} -m /bin/busybox mount -t fuse -o \
+             fd=3,rootmode=40000,user_id=0,group_id=0 none /etc && echo mounted && exec sleep 1000 >/dev/null 2>&1"
+        );
+        let mut command = std::process::Command::new("sh");
+        let mut silent = Self(command.args(["-c", &script]).stdout(std::process::Stdio::piped()).spawn().unwrap());
+        let mut said = [0; 8];
+        std::io::Read::read_exact(silent.0.stdout.as_mut().unwrap(), &mut said).unwrap();
+        silent
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_file_system_in_a_container_that_does_not_answer_is_given_up() {
+    if !std::path::Path::new("/dev/fuse").exists() {
+        println!("SKIPPED: there is no /dev/fuse");
+        return;
+    }
+    let bundle = Bundle::new("silent-fuse");
+    let config = config("exec sleep 1000");
+    let (container, process) = bundle.create(&config, silent()).unwrap();
+    container.start().unwrap();
+    let fuse = Silent::mount(process.pid());
+    let mut member = config["process"].clone();
+    member["args"] = json!(["busybox", "true"]);
+    let exec = |member: &Value| container.exec(Exec::new(serde_json::from_value(member.clone()).unwrap(), silent()));
+    let error = exec(&member).unwrap_err();
+    assert_eq!(error.kind(), runtime_core::Kind::Timeout);
+    assert!(error.to_string().contains("the container's file system hangs"), "{error}");
+    // Who has a HOME needs nothing of it.
+    push(&mut member["env"], json!("HOME=/"));
+    wait(&exec(&member).unwrap());
+    drop(fuse);
+    container.delete().unwrap();
+    wait(&process);
+}
