@@ -98,21 +98,21 @@ fn dispatch(session: &Session, program: &str, words: Vec<String>) -> ExitCode {
         session.log.error(&format!("No help topic for '{name}'"));
         return ExitCode::from(NO_SUCH_COMMAND);
     };
-    let usage = help::of(&session.name, command);
+    let usage = || help::of(&session.name, command);
     let outcome = match parse(command.flags, command.order, words) {
-        Ok(Parsed::Help) => return shown(&usage),
+        Ok(Parsed::Help) => return shown(&usage()),
         Ok(Parsed::Given(given)) => match command.words.check(given.words.len()) {
             Ok(()) => {
                 session.log.debug(&format!("{} {name} {}", session.name, given.words.join(" ")));
                 runtime_core::check_kernel().map_err(Failure::from).and_then(|()| (command.run)(session, &given))
             }
             Err(demand) => {
-                print(&format!("Incorrect Usage.\n\n{usage}"));
+                print(&format!("Incorrect Usage.\n\n{}", usage()));
                 Err(Failure::new(format!("{program}: {name:?} requires {demand} argument(s)")))
             }
         },
         Err(mistake) => {
-            print(&format!("Incorrect Usage: {mistake}\n\n{usage}"));
+            print(&format!("Incorrect Usage: {mistake}\n\n{}", usage()));
             Err(Failure::new(mistake))
         }
     };

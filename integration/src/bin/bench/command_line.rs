@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use integration::leftovers::HOMES;
 use integration::{machine, spec};
 
 use crate::measure::{SECCOMP, counts_instructions, median, milliseconds};
@@ -17,6 +18,8 @@ struct Contender {
     name: String,
     program: PathBuf,
     folder: PathBuf,
+    /// Where its state is: on tmpfs, as `/run` is.
+    state: PathBuf,
     figures: BTreeMap<&'static str, Vec<f64>>,
 }
 
@@ -34,15 +37,18 @@ const ROWS: [(&str, &str, Option<f64>); 8] = [
 
 /// Measures every runtime that is there; the table.
 pub(crate) fn measure(samples: usize) -> Result<String> {
-    let home = std::env::temp_dir().join(format!("tare-bench-cli-{}", std::process::id()));
+    let own = format!("tare-bench-cli-{}", std::process::id());
+    let (home, states) = (std::env::temp_dir().join(&own), Path::new(HOMES).join(&own));
     let mut contenders = Vec::new();
     for (name, program) in installed() {
-        let folder = home.join(&name);
-        contenders.push(Contender::new(name, program, folder)?);
+        let (folder, state) = (home.join(&name), states.join(&name));
+        contenders.push(Contender::new(name, program, folder, state)?);
     }
     let measured = contenders.iter_mut().try_for_each(Contender::weigh).and_then(|()| rounds(&mut contenders, samples));
     let table = measured.map(|()| render(&contenders));
-    std::fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))?;
+    for folder in [home, states] {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
     table
 }
 
@@ -86,8 +92,8 @@ fn rounds(contenders: &mut [Contender], samples: usize) -> Result<()> {
 }
 
 impl Contender {
-    fn new(name: String, program: PathBuf, folder: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(folder.join("root"))?;
+    fn new(name: String, program: PathBuf, folder: PathBuf, state: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&state)?;
         for (bundle, args, filtered) in [
             ("true", &["true"][..], true),
             ("plain", &["true"], false),
@@ -104,7 +110,7 @@ impl Contender {
             }
             std::fs::write(place.join("config.json"), config.to_string())?;
         }
-        Ok(Self { name, program, folder, figures: BTreeMap::new() })
+        Ok(Self { name, program, folder, state, figures: BTreeMap::new() })
     }
 
     fn add(&mut self, key: &'static str, value: f64) {
@@ -113,7 +119,7 @@ impl Contender {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(self.folder.join("root")).args(arguments);
+        command.arg("--root").arg(&self.state).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -202,7 +208,7 @@ impl Contender {
     fn calls(&self, arguments: &[&str]) -> Result<f64> {
         let log = self.folder.join("calls");
         let mut command = Command::new("/usr/bin/strace");
-        command.args(["-f", "-c", "-o"]).arg(&log).arg(&self.program).arg("--root").arg(self.folder.join("root"));
+        command.args(["-f", "-c", "-o"]).arg(&log).arg(&self.program).arg("--root").arg(&self.state);
         let status = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "{} under strace: {status}", self.name);
         let text = std::fs::read_to_string(&log)?;
