@@ -12,7 +12,7 @@ use super::external::{DESCRIPTORS, Descriptors, mounts_to_dump, namespaces_to_du
 use super::{Container, Status, lock};
 use crate::criu::log::quote;
 use crate::criu::options::{Dump, Errand, Frame, dump, feature_check};
-use crate::criu::session::{LAZY, Notice, Place, run};
+use crate::criu::session::{Event, LAZY, Place, run};
 use crate::criu::{CriuOptions, Utf8 as _};
 use crate::patience::{LOOKUP, within};
 use crate::{Error, Kind};
@@ -148,8 +148,8 @@ impl Container {
             page_server: request.page_server.as_ref().map(|(address, port)| (address.as_str(), *port)),
         };
         let mut status = request.status;
-        let listen = |notice: Notice| match (notice.script.as_str(), status.take()) {
-            (LAZY, Some(fd)) => {
+        let listen = |event: Event| match (event, status.take()) {
+            (Event::Told(notice), Some(fd)) if notice.script == LAZY => {
                 let written = rustix::io::write(&fd, &[0]);
                 written.map(drop).map_err(|errno| Error::system("tell that lazy pages are ready", errno))
             }

@@ -73,7 +73,7 @@ impl Undo {
     }
 
     /// systemd makes the cgroup around the first process.
-    fn start_unit(&mut self, plan: &Plan, pid: i32) -> Result<(), Error> {
+    pub(super) fn start_unit(&mut self, plan: &Plan, pid: i32) -> Result<(), Error> {
         place::start_unit(&self.record.cgroup, plan, pid)?;
         self.own_cgroup()?;
         place::fill(&self.record.cgroup, plan)

@@ -14,12 +14,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tare_plan::Plan;
 
 use super::checkpoint::{config_file, folder};
-use super::create::{Ground, decide, lay_ground};
+use super::create::{Ground, Undo, decide, lay_ground};
 use super::external::{DESCRIPTORS, joined_by_criu, left_alone, mounts_to_restore, refuse_id_maps};
-use super::{CgroupDriver, Container, Create};
+use super::{Container, Create};
 use crate::criu::log::quote;
 use crate::criu::options::{Frame, Restore as Asked, restore};
-use crate::criu::session::{Home, Notice, Place, run};
+use crate::criu::session::{Event, Home, Notice, Place, run};
 use crate::criu::{CriuOptions, Utf8 as _};
 use crate::prepare::{Prepared, Streams, clone_of};
 use crate::spawn::{Stand, spawn};
@@ -106,7 +106,7 @@ impl Restoring {
         undo.record.rootfs_mounts.push(place.clone());
         undo.record.write(&request.create.state)?;
         let image = Image { images: &images, names: &names, cgroups: &undo.record.cgroup.paths() };
-        let restored = bring_back(&request, &plan, &prepared, &image)?;
+        let restored = bring_back(&request, &plan, &prepared, &image, &mut undo)?;
         // Should it be there still, it stays on record: a state folder that is removed must not reach the rootfs.
         if !place.exists() {
             undo.record.rootfs_mounts = mounts;
@@ -124,8 +124,6 @@ fn refuse(create: &Create) -> Result<(), Error> {
     match create {
         Create { preserve_fds: 1.., .. } => unsupported("preserved descriptors"),
         Create { die_with_caller: true, .. } => unsupported("dying with the caller"),
-        // CRIU puts the processes into cgroups that are there, and systemd makes none without a process.
-        Create { cgroup_driver: CgroupDriver::Systemd, .. } => unsupported("the systemd cgroup driver"),
         _ => Ok(()),
     }
 }
@@ -211,7 +209,13 @@ struct Image<'a> {
     cgroups: &'a [(String, String)],
 }
 
-fn bring_back(request: &Restore, plan: &Plan, prepared: &Prepared, image: &Image<'_>) -> Result<Process, Error> {
+fn bring_back(
+    request: &Restore,
+    plan: &Plan,
+    prepared: &Prepared,
+    image: &Image<'_>,
+    undo: &mut Undo,
+) -> Result<Process, Error> {
     let work = request.work.as_deref().map(folder).transpose()?;
     let root = Root::attach(&plan.rootfs.path, request.create.state.join(ROOT))?;
     let external = mounts_to_restore(plan)?;
@@ -239,7 +243,10 @@ fn bring_back(request: &Restore, plan: &Plan, prepared: &Prepared, image: &Image
     let place = Place::Home(Home { entrance: &prepared.entrance, keyring: keyring.as_deref() });
     let mut raised = Raised::default();
     let fds: Vec<_> = inherit.iter().map(|(_, fd)| fd.as_fd()).collect();
-    let ended = run(&restore(&frame, &asked), &fds, &place, |notice| raised.hear(notice, request, plan));
+    let ended = run(&restore(&frame, &asked), &fds, &place, |event| match event {
+        Event::Waits(pid) => undo.start_unit(plan, pid),
+        Event::Told(notice) => raised.hear(notice, request, plan),
+    });
     let log = request.work.as_deref().unwrap_or(&request.images).join(LOG);
     ended.map_err(|error| error.during("criu restore")).map_err(|error| error.followed_by(quote(&log)))?;
     let process = raised.0.take();

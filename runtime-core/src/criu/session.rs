@@ -51,6 +51,15 @@ pub(crate) struct Home<'a> {
     pub(crate) keyring: Option<&'a CStr>,
 }
 
+/// What there is to do for CRIU on the way.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Its process waits to be put into the container's cgroup, which it cannot enter by itself.
+    Waits(i32),
+    /// It has told something.
+    Told(Notice),
+}
+
 /// What CRIU tells on the way.
 #[derive(Debug)]
 pub(crate) struct Notice {
@@ -82,7 +91,7 @@ pub(crate) fn run(
     request: &Message,
     inherit: &[BorrowedFd<'_>],
     place: &Place<'_>,
-    listen: impl FnMut(Notice) -> Result<(), Error>,
+    listen: impl FnMut(Event) -> Result<(), Error>,
 ) -> Result<Answer, Error> {
     talk(&super::program()?, request, inherit, place, (PATIENCE, listen))
 }
@@ -93,13 +102,13 @@ fn talk(
     request: &Message,
     inherit: &[BorrowedFd<'_>],
     place: &Place<'_>,
-    hearing: (Duration, impl FnMut(Notice) -> Result<(), Error>),
+    hearing: (Duration, impl FnMut(Event) -> Result<(), Error>),
 ) -> Result<Answer, Error> {
-    let (patience, listen) = hearing;
+    let (patience, mut listen) = hearing;
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(|errno| Error::system("make a socket for criu", errno))?;
     let program = CString::new(program.as_os_str().as_bytes()).unwrap_or_default();
-    let process = start(program, theirs, inherit, place)?;
+    let process = start(program, theirs, inherit, place, &mut listen)?;
     let said = converse(&ours, request, patience, listen);
     // It ends when nobody is there to talk to; a pre-dump waits for the dump that is to follow until then.
     drop(ours);
@@ -125,7 +134,13 @@ fn talk(
     Ok(answer)
 }
 
-fn start(program: CString, socket: OwnedFd, inherit: &[BorrowedFd<'_>], place: &Place<'_>) -> Result<Process, Error> {
+fn start(
+    program: CString,
+    socket: OwnedFd,
+    inherit: &[BorrowedFd<'_>],
+    place: &Place<'_>,
+    listen: &mut impl FnMut(Event) -> Result<(), Error>,
+) -> Result<Process, Error> {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let null: OwnedFd = null.map_err(|error| Error::io("open /dev/null", &error))?.into();
     let number = CString::new(socket.as_raw_fd().to_string()).unwrap_or_default();
@@ -144,9 +159,15 @@ fn start(program: CString, socket: OwnedFd, inherit: &[BorrowedFd<'_>], place: &
         place,
     });
     let mut newborn = spawn(&script)?;
-    match newborn.listen()? {
-        Stand::Executed => newborn.keep(),
-        Stand::Waiting(point) => Err(Error::new(Kind::System, format!("the stub waits at unknown point {point}"))),
+    loop {
+        match newborn.listen()? {
+            Stand::Executed => return newborn.keep(),
+            Stand::Waiting(lower::point::CGROUP) => listen(Event::Waits(newborn.process()?.pid()))?,
+            Stand::Waiting(other) => {
+                return Err(Error::new(Kind::System, format!("the stub waits at unknown point {other}")));
+            }
+        }
+        newborn.go()?;
     }
 }
 
@@ -154,7 +175,7 @@ fn converse(
     socket: &OwnedFd,
     request: &Message,
     mut patience: Duration,
-    mut listen: impl FnMut(Notice) -> Result<(), Error>,
+    mut listen: impl FnMut(Event) -> Result<(), Error>,
 ) -> Result<Answer, Error> {
     say(socket, request)?;
     let mut failure = None;
@@ -172,7 +193,7 @@ fn converse(
             // From here on it waits for whoever asks for memory.
             patience = Duration::MAX;
         }
-        let heard_well = listen(Notice { descriptor, ..notice });
+        let heard_well = listen(Event::Told(Notice { descriptor, ..notice }));
         say(socket, &heard(&heard_well))?;
         failure = failure.or(heard_well.err());
     }
