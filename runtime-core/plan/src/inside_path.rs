@@ -71,6 +71,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lies_in_the_root_has_a_name_inside() {
+        let table = [
+            ("/b/rootfs", "/b/rootfs/mnt/x", Some("/mnt/x")),
+            ("/b/rootfs", "/b/rootfs", Some("/")),
+            ("/b/rootfs", "/b/rootfs2/mnt", None),
+            ("/b/rootfs", "/b", None),
+            ("/", "/mnt", None),
+        ];
+        for (root, path, expected) in table {
+            assert_eq!(below_root(Path::new(root), Path::new(path)).as_deref(), expected.map(Path::new), "{path}");
+        }
+    }
+
+    #[test]
     fn a_path_is_made_absolute_and_clean() {
         let table = [
             ("", "/"),
