@@ -202,6 +202,13 @@ fn an_update_changes_the_unit_and_the_files() {
     assert_eq!(shown(&unit, "MemoryMax"), "infinity");
     assert_eq!(shown(&unit, "CPUQuotaPerSecUSec"), "infinity");
     assert_eq!(shown(&unit, "TasksMax"), "7", "what is not named stays");
+    // A quota alone has the period of before, and both say the same of it.
+    update(json!({ "cpu": { "quota": 500_000, "period": 900_000 } })).unwrap();
+    update(json!({ "cpu": { "quota": 600_000 } })).unwrap();
+    assert_eq!(
+        (shown(&unit, "CPUQuotaPerSecUSec").as_str(), read(&folder, "cpu.max").as_str()),
+        ("670ms", "603000 900000")
+    );
     // What systemd writes again is what it was told.
     assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
     assert_eq!((read(&folder, "memory.max"), read(&folder, "pids.max")), ("max".to_owned(), "7".to_owned()));

@@ -64,7 +64,8 @@ impl Cgroup {
             if let Some(floor) = write.floor {
                 refuse_below(&directory.join(floor.file), floor).map_err(|error| error.during(&write.field))?;
             }
-            write.value = whole(write, directory).map_err(|error| error.during(&write.field))?.into_owned();
+            let value = whole(write, directory).map_err(|error| error.during(&write.field))?.into_owned();
+            write.value = if write.file == "cpu.max" { with_period(value, directory)? } else { value };
             write.other_half = None;
         }
         let told = tare_plan::systemd::as_kept(&told);
@@ -173,6 +174,15 @@ fn whole<'a>(write: &'a Write, directory: &Path) -> Result<Cow<'a, str>, Error> 
             Ok(Cow::Owned(rest.to_string()))
         }
     }
+}
+
+/// A bandwidth without a period has that of before.
+fn with_period(value: String, directory: &Path) -> Result<String, Error> {
+    if value.split_whitespace().nth(1).is_some() {
+        return Ok(value);
+    }
+    let before = file::read(&directory.join("cpu.max"))?.unwrap_or_default();
+    Ok(before.split_whitespace().nth(1).map(|period| format!("{} {period}", value.trim())).unwrap_or(value))
 }
 
 /// Refuses a limit that what is used already does not fit below, in runc's words.
