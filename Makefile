@@ -10,7 +10,9 @@ export CARGO_TARGET_DIR
 # Debian's make does not give its exports to $(shell).
 host = $(shell PATH='$(PATH)' scripts/target)
 # Laid out by what a container's life needs (docs/decisions/0015).
-static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(shell PATH='$(PATH)' scripts/layout $(host))"
+static = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(shell PATH='$(PATH)' scripts/layout $(host)) \
+	$(if $(SYMBOLS),,-C link-arg=-Wl$(comma)--strip-all)"
+comma := ,
 binaries = $(CARGO_TARGET_DIR)/$(host)/release
 # What the tests and the benchmark are pointed at.
 tare = TARE_SHIM=$(binaries)/containerd-shim-tare-v2 TARE_CLI=$(binaries)/tare
