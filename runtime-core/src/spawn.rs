@@ -124,11 +124,11 @@ impl Newborn<'_, '_> {
     /// Another process goes on: the child that the stub has made beside itself. It waits until it is known here; the old
     /// one leaves at once.
     fn succeed(&mut self, successor: Process) -> Result<(), Error> {
-        steps::born(successor.pid());
-        let old = self.process.replace(successor);
+        let old = self.process.replace(successor).ok_or_else(given_away)?;
+        steps::born(old.pid());
         self.silent = true;
         self.go()?;
-        old.ok_or_else(given_away)?.wait().map(drop)
+        old.wait().map(drop)
     }
 
     /// A closed line is a program executed; before the gate, it is a stub that died without a word: killed, or out of

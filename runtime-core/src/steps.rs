@@ -31,13 +31,14 @@ pub(crate) fn begun(pid: i32) {
     step(|| format!("nsexec[{pid}]: => nsexec container setup"));
 }
 
-/// The process that goes on waits for its first word, with the processors that the script gave it for its way in.
-pub(crate) fn born(pid: i32) {
+/// The process that goes on waits for its first word. `stub` has made it, on the processors that the script gave for the
+/// way in; the one that goes on has left them where it was born into a cpuset of its own, by the kernel's `cpuset_fork`.
+pub(crate) fn born(stub: i32) {
     step(|| {
-        let set = rustix::thread::sched_getaffinity(Pid::from_raw(pid)).unwrap_or_default();
+        let set = rustix::thread::sched_getaffinity(Pid::from_raw(stub)).unwrap_or_default();
         // The first of them will do, as with runc.
         let mask = (0..64).filter(|cpu| set.is_set(*cpu)).fold(0_u64, |mask, cpu| mask | 1 << cpu);
-        format!("nsexec[{pid}]: affinity: {mask:#x}")
+        format!("nsexec[{stub}]: affinity: {mask:#x}")
     });
     step(|| "child process in init()");
 }
