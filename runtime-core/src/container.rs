@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use tare_plan::Groups;
 
 use crate::cgroup::{self, Cgroup, Entrance, SubCgroup};
 use crate::line::{Line, Word};
@@ -247,7 +248,7 @@ impl Container {
     /// As [`Container::create`].
     pub fn exec(&self, request: Exec) -> Result<Process, Error> {
         let host = host::host()?;
-        let groups = self.anatomy()?.groups;
+        let groups = self.groups()?;
         let process = tare_plan::process(&request.process, "process", groups, host)?;
         let process = self.at_home(oom_score::bearable(process, host))?;
         let streams = Streams::new(request.stdio)?;
@@ -283,6 +284,17 @@ impl Container {
         })
     }
 
+    /// What a process that joins now may do about its groups. A user without privileges has made a user namespace in which
+    /// nobody may set them, and root of the host may come later.
+    fn groups(&self) -> Result<Groups, Error> {
+        let anatomy = self.anatomy()?;
+        if anatomy.groups == Groups::Kept || anatomy.namespaces & lower::NEWUSER == 0 {
+            return Ok(anatomy.groups);
+        }
+        let denied = std::fs::read(format!("/proc/{}/setgroups", self.pid)).is_ok_and(|word| word.starts_with(b"deny"));
+        Ok(if denied { Groups::Kept } else { Groups::Set })
+    }
+
     /// The process with a `HOME`: its own, or that of its user in the container's /etc/passwd.
     fn at_home(&self, process: tare_plan::Process) -> Result<tare_plan::Process, Error> {
         if !tare_plan::needs_home(&process) {
@@ -310,6 +322,7 @@ impl Container {
     ) -> Result<Process, Error> {
         let (status, preserve_fds, if_paused) = about;
         let anatomy = self.anatomy()?;
+        let host = host::host()?;
         let cgroup_namespace = self.cgroup_namespace(anatomy.namespaces)?;
         let joining = lower::Joining {
             init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
@@ -322,7 +335,8 @@ impl Container {
             filter: anatomy.filter.as_ref(),
             keyring: anatomy.keyring.as_deref(),
             preserve_fds,
-            last_capability: host::host()?.last_capability,
+            last_capability: host.last_capability,
+            is_root: host.euid == 0 && !host.setgroups_denied,
         };
         let script = lower::exec(process, &joining);
         let raised = spawn(&script).and_then(|mut newborn| {

@@ -14,7 +14,7 @@ mod tests;
 pub(crate) use criu::{Criu, criu, mount_points};
 pub(crate) use exec::{Joining, exec};
 pub(crate) use hook::hook;
-pub(crate) use init::{Lowering, NEWCGROUP, NEWNET, NEWPID, has_user, init};
+pub(crate) use init::{Lowering, NEWCGROUP, NEWNET, NEWPID, NEWUSER, has_user, init};
 pub(crate) use porter::{Errand, porter};
 
 use std::os::fd::BorrowedFd;

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use tare_init::script::{Fd, Op};
+use tare_init::script::{Fd, Numbers, Op};
 use tare_plan::{Filter, MemoryPolicy, Process};
 
 use super::finish::{Ending, Gate, Limits, finish, open_terminal};
@@ -30,6 +30,8 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) keyring: Option<&'a std::ffi::CStr>,
     pub(crate) preserve_fds: u32,
     pub(crate) last_capability: u8,
+    /// This process may set its groups.
+    pub(crate) is_root: bool,
 }
 
 /// The script of an exec.
@@ -43,6 +45,11 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     if let Some(name) = joining.keyring {
         script.what("join the container's session keyring");
         script.push(Op::Keyring { name, permissions: 0 });
+    }
+    if process.user.groups.is_none() && joining.is_root {
+        // SECURITY: inside it cannot, and this process's own are the host's.
+        script.what("leave the caller's groups");
+        script.push(Op::Groups { groups: Numbers(&[]) });
     }
     script.what("join the container's namespaces");
     let fd = script.inherit(joining.init);

@@ -13,7 +13,7 @@ use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
 use crate::script::Script;
 
-pub(super) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
+pub(crate) const NEWUSER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
 pub(crate) const NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
 pub(crate) const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
 const NEWIPC: u32 = libc::CLONE_NEWIPC.cast_unsigned();

@@ -175,6 +175,7 @@ fn an_exec_joins_before_it_becomes_the_user() {
         keyring: Some(c"_ses.golden"),
         preserve_fds: 0,
         last_capability: 40,
+        is_root: true,
     };
     check("exec.ops", &exec(&plan.process, &joining).to_text());
 }
