@@ -445,10 +445,10 @@ fn an_earlier_image_is_named_relative_to_the_new_one() {
     }
     let bundle = Bundle::new("parent");
     let (container, process, _) = start(&bundle, &config(COUNT), "1");
-    bundle.folder("image");
     for (parent, wanted) in [
         ("/abs", "--parent-path must be relative"),
         ("../nothing", "invalid --parent-path: no such file or directory (ENOENT)"),
+        ("earlier", "invalid --parent-path: no such file or directory (ENOENT)"),
         ("../config.json", "invalid --parent-path: not a directory (ENOTDIR)"),
     ] {
         let request = Checkpoint { parent: Some(parent.into()), ..checkpoint(&bundle, Afterwards::Ends) };

@@ -138,7 +138,8 @@ async fn an_idle_shim_is_small_and_has_one_thread() -> Result<()> {
     let daemon = Arc::new(Containerd::start()?);
     let client = daemon.client().await?;
     let mut tasks = Vec::new();
-    for number in 0..pace::rounds(20) {
+    // Not fewer where machines are slow: they share what is the same in all, and each has its part of it.
+    for number in 0..20 {
         tasks.push(client.sleeper(&format!("idle-{number}"), |_| {}).await?);
     }
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -147,7 +148,7 @@ async fn an_idle_shim_is_small_and_has_one_thread() -> Result<()> {
     for task in tasks {
         task.destroy().await?;
     }
-    assert_eq!(weights.len(), pace::rounds(20));
+    assert_eq!(weights.len(), 20);
     assert!(weights.iter().all(|weight| weight.threads == 1), "{weights:?}");
     // The goal is 350 KiB (`make bench` prints the distance); twice that is a regression of the build.
     assert!(weights.iter().all(|weight| weight.pss < 700), "{weights:?}");

@@ -2,7 +2,7 @@
 //! when it cannot.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -169,12 +169,24 @@ fn check_parent(request: &Checkpoint) -> Result<(), Error> {
         return Err(Error::new(Kind::Invalid, "--parent-path must be relative"));
     }
     let invalid = |errno| Error::new(Kind::Invalid, Error::system("invalid --parent-path", errno).to_string());
-    let found = request.images.join(parent).metadata();
+    let found = beside(&request.images, parent).metadata();
     match found.map(|found| found.is_dir()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(invalid(rustix::io::Errno::NOTDIR)),
         Err(error) => Err(invalid(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))),
     }
+}
+
+/// `relative` as seen from `folder`, which need not be there yet: `..` goes back a name, as with runc.
+fn beside(folder: &Path, relative: &Path) -> PathBuf {
+    relative.components().fold(folder.to_owned(), |mut place, part| {
+        if part != Component::ParentDir || place.file_name().is_none() {
+            place.push(part);
+        } else {
+            place.pop();
+        }
+        place
+    })
 }
 
 /// Kernels are built without what a pre-dump or lazy pages need; CRIU finds out only after it has stopped the container.
