@@ -1,7 +1,9 @@
 //! What becomes of each system call number of one machine (one audit token): the rules, resolved to numbers, made one
 //! decision per number, and the numbers grouped into ranges. It chooses; [`super::compile`] writes the choice as BPF.
 
-use super::abi::{Abi, Word, multiplexed_on_x86};
+use std::borrow::Cow;
+
+use super::abi::{Abi, Word};
 use super::precedence;
 use super::rules::{Action, Condition, Named, Operator, Rule};
 use super::table::X32_BIT;
@@ -81,29 +83,31 @@ impl Machine {
         firsts.sort();
         firsts.dedup();
         let mut ranges: Vec<Range> = Vec::new();
+        let mut known = self.decisions.iter().peekable();
         for first in firsts {
-            let decision = self.decision(first);
-            if ranges.last().is_none_or(|last| last.decision != decision) {
-                ranges.push(Range { first, decision });
+            while known.next_if(|(number, _)| *number < first).is_some() {}
+            let listed = known.peek().filter(|(number, _)| *number == first).map(|(_, decision)| decision);
+            let decision = self.decision(first, listed);
+            if ranges.last().is_none_or(|last| last.decision != *decision) {
+                ranges.push(Range { first, decision: decision.into_owned() });
             }
         }
         ranges
     }
 
-    /// What becomes of a call with this number: first as runc's ENOSYS stub has it, then as libseccomp's filter.
-    fn decision(&self, number: u32) -> Decision {
+    /// What becomes of a call with this number, for which the rules have `listed`: first as runc's ENOSYS stub has it, then
+    /// as libseccomp's filter.
+    fn decision<'a>(&self, number: u32, listed: Option<&'a Decision>) -> Cow<'a, Decision> {
         // The stub tells x32 by its bit alone, the filter by size; the numbers from 2^31 up are where they differ.
         let by_bit = self.abi_of(if number & X32_BIT == 0 { Abi::X86_64 } else { Abi::X32 });
         let by_size = self.abi_of(if number < X32_BIT { Abi::X86_64 } else { Abi::X32 });
         if self.newest.iter().any(|(abi, newest)| *abi == by_bit && number > *newest) {
-            return Decision::Always(ENOSYS);
+            return Cow::Owned(Decision::Always(ENOSYS));
         }
         if !self.abis.contains(&by_size) && number != SKIPPED {
-            return Decision::Always(FOREIGN);
+            return Cow::Owned(Decision::Always(FOREIGN));
         }
-        let known = self.decisions.binary_search_by_key(&number, |(other, _)| *other).ok();
-        let known = known.and_then(|index| self.decisions.get(index));
-        known.map_or(Decision::Always(self.default), |(_, decision)| decision.clone())
+        listed.map_or(Cow::Owned(Decision::Always(self.default)), Cow::Borrowed)
     }
 
     /// The ABI of a call: only the audit token of x86_64 has two to choose from.
@@ -117,32 +121,58 @@ impl Machine {
 
 /// The newest of the named calls, as runc finds it: a call that x86 multiplexes does not count there, nor does call 0.
 fn newest(abi: Abi, named: &[Named<'_>]) -> Option<u32> {
-    let counted = named.iter().filter(|call| abi != Abi::X86 || multiplexed_on_x86(call.name).is_none());
+    let counted = named.iter().filter(|call| abi != Abi::X86 || call.multiplexed.is_none());
     counted.filter_map(|call| call.row.number(abi)).filter(|number| *number > 0).max()
 }
 
 /// The decisions of one ABI: the rules that have a number there, by number.
 fn decide(abi: Abi, rules: &[Rule<'_>]) -> Result<Vec<(u32, Decision)>, Refusal> {
-    // Number and place of each rule; a selector for the second number of one that is also multiplexed.
-    let mut numbered: Vec<(u32, usize, Option<u64>)> = Vec::with_capacity(rules.len());
+    let mut numbered = Vec::with_capacity(rules.len());
     for (place, rule) in rules.iter().enumerate() {
-        if abi == Abi::X86
-            && let Some(multiplexed) = multiplexed_on_x86(rule.name)
-        {
-            numbered.push((multiplexed.through, place, Some(multiplexed.selector)));
+        if abi == Abi::X86 {
+            numbered.extend(rule.multiplexed.map(|call| Numbered::through(call.through, place)));
         }
-        numbered.extend(rule.row.number(abi).map(|number| (number, place, None)));
+        numbered.extend(rule.row.number(abi).map(|number| Numbered::own(number, place)));
     }
-    // Of two rules for one call the first stays first.
-    numbered.sort_unstable_by_key(|(number, place, _)| (*number, *place));
+    numbered.sort_unstable();
     let mut decisions = Vec::with_capacity(numbered.len());
-    for same in numbered.chunk_by(|(one, ..), (next, ..)| one == next) {
-        let rules = same.iter().filter_map(|(_, place, selector)| Some((rules.get(*place)?, *selector)));
-        let cases = rules.map(|(rule, selector)| (rule.name, case(rule, selector)));
-        let Some((number, ..)) = same.first() else { continue };
-        decisions.push((*number, precedence::decision(abi.word(), cases)?));
+    for same in numbered.chunk_by(|one, next| one.number() == next.number()) {
+        let rules = same.iter().filter_map(|one| Some((rules.get(one.place())?, one.is_multiplexed())));
+        let cases = rules.map(|(rule, is_multiplexed)| {
+            (rule.name, case(rule, rule.multiplexed.filter(|_| is_multiplexed).map(|call| call.selector)))
+        });
+        let Some(first) = same.first() else { continue };
+        decisions.push((first.number(), precedence::decision(abi.word(), cases)?));
     }
     Ok(decisions)
+}
+
+/// A call's number, the place of the rule for it, and whether the number is that of a multiplexer: one word, which sorts
+/// as those three do, several times faster. Of two rules for one call the first stays first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbered(u64);
+
+impl Numbered {
+    /// A profile of 2^31 rules does not fit into memory.
+    fn own(number: u32, place: usize) -> Self {
+        Self(u64::from(number) << 32 | (place as u64) << 1)
+    }
+
+    fn through(multiplexer: u32, place: usize) -> Self {
+        Self(Self::own(multiplexer, place).0 | 1)
+    }
+
+    fn number(self) -> u32 {
+        u32::try_from(self.0 >> 32).unwrap_or(u32::MAX)
+    }
+
+    fn place(self) -> usize {
+        usize::try_from(self.0 >> 1 & u64::from(u32::MAX >> 1)).unwrap_or(usize::MAX)
+    }
+
+    fn is_multiplexed(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 fn case(rule: &Rule<'_>, selector: Option<u64>) -> Case {

@@ -4,6 +4,7 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
+use super::abi::{Multiplexed, multiplexed_on_x86};
 use super::table::{self, Row};
 use crate::Refusal;
 
@@ -19,6 +20,7 @@ pub(super) struct Rule<'a> {
     pub(super) name: &'a str,
     /// Its numbers.
     pub(super) row: &'static Row,
+    pub(super) multiplexed: Option<Multiplexed>,
     pub(super) action: Action,
     /// In the order of their arguments, one for each at most.
     pub(super) conditions: Vec<Condition>,
@@ -63,6 +65,13 @@ pub(super) struct Named<'a> {
     entry: usize,
     pub(super) name: &'a str,
     pub(super) row: &'static Row,
+    pub(super) multiplexed: Option<Multiplexed>,
+}
+
+impl<'a> Named<'a> {
+    fn known(entry: usize, name: &'a str) -> Option<Self> {
+        Some(Self { entry, name, row: table::find(name)?, multiplexed: multiplexed_on_x86(name) })
+    }
 }
 
 /// The rules, in the order of the specification, from its calls in that order.
@@ -80,9 +89,10 @@ pub(super) fn rules<'a>(
         for name in call.names() {
             refuse_name(name, call.action(), &field)?;
         }
-        while let Some(Named { name, row, .. }) = named.next_if(|named| named.entry == index) {
+        while let Some(&Named { name, row, multiplexed, .. }) = named.next_if(|named| named.entry == index) {
             if action != default {
-                rules.extend(alternatives.iter().map(|all| Rule { name, row, action, conditions: all.clone() }));
+                let rule = |all: &Vec<Condition>| Rule { name, row, multiplexed, action, conditions: all.clone() };
+                rules.extend(alternatives.iter().map(rule));
             }
         }
     }
@@ -95,7 +105,7 @@ pub(super) fn named(seccomp: &LinuxSeccomp) -> Vec<Named<'_>> {
         .iter()
         .enumerate()
         .flat_map(|(entry, call)| call.names().iter().map(move |name| (entry, name)));
-    names.filter_map(|(entry, name)| Some(Named { entry, name, row: table::find(name)? })).collect()
+    names.filter_map(|(entry, name)| Named::known(entry, name)).collect()
 }
 
 /// Whether any rule hands calls to a listener.
