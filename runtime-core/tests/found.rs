@@ -29,7 +29,7 @@ fn who_finds_a_container_can_do_what_its_maker_could() {
     assert_eq!(open(&state).status().unwrap(), Status::Created);
     assert_eq!(open(&state).about().pid, process.pid());
     // It is a container before it is started, too.
-    let mut exec: runtime_core::oci::Process = open(&state).spec().unwrap().process().clone().unwrap();
+    let mut exec: runtime_core::oci::Process = open(&state).process_of_spec().unwrap().unwrap();
     exec.set_args(Some(["sh", "-c", "echo joined"].map(str::to_owned).to_vec()));
     let (joined, stdio_of_exec) = captured();
     let request = Exec::new(exec, stdio_of_exec);

@@ -102,8 +102,7 @@ fn from_file(path: &str) -> Result<oci::Process, Failure> {
 
 /// The container's own process, changed by the flags.
 fn from_flags(session: &Session, container: &Container, given: &Given) -> Result<oci::Process, Failure> {
-    let spec = container.spec()?;
-    let process = spec.process().clone().ok_or_else(|| Failure::new("process property must not be empty"))?;
+    let process = container.process_of_spec()?.ok_or_else(|| Failure::new("process property must not be empty"))?;
     let unknown: Vec<_> = given.all("cap").filter(|name| capability(name).is_none()).collect();
     if !unknown.is_empty() {
         session.log.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));

@@ -69,7 +69,7 @@ async fn exec_once(task: &Task, id: &str) -> Result<()> {
 async fn f21_many_lives_in_one_shim_leave_it_as_it_was() -> Result<()> {
     let is_tare = Product::under_test() == Product::Tare;
     let lives = if full() {
-        1000
+        pace::rounds(1000)
     } else if is_tare {
         pace::rounds(200)
     } else {

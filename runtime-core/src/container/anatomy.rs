@@ -54,7 +54,11 @@ impl Container {
         if let Some(anatomy) = self.anatomy.get() {
             return Ok(anatomy);
         }
-        let plan = self.plan()?;
+        self.anatomy_by(&self.spec()?)
+    }
+
+    fn anatomy_by(&self, spec: &oci::Spec) -> Result<&Anatomy, Error> {
+        let plan = self.plan_of(spec)?;
         let record = lock(&self.record);
         let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
         // A restored container is in a time namespace of its own, which its specification does not name.
@@ -66,7 +70,10 @@ impl Container {
 
     /// The container's plan, made again.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
-        let spec = self.spec()?;
+        self.plan_of(&self.spec()?)
+    }
+
+    fn plan_of(&self, spec: &oci::Spec) -> Result<Plan, Error> {
         let record = lock(&self.record);
         // Where the cgroup is, the record says; what is planned here does not matter.
         let choices = Choices {
@@ -76,14 +83,24 @@ impl Container {
             systemd: None,
         };
         drop(record);
-        Ok(tare_plan::container(&spec, &choices, host::host()?)?)
+        Ok(tare_plan::container(spec, &choices, host::host()?)?)
+    }
+
+    /// The process that the container's specification has, which an exec may begin from. The specification is read once
+    /// for both.
+    ///
+    /// # Errors
+    /// The container's copy of its specification cannot be read, or is no plan.
+    pub fn process_of_spec(&self) -> Result<Option<oci::Process>, Error> {
+        let spec = self.spec()?;
+        if self.anatomy.get().is_none() {
+            self.anatomy_by(&spec)?;
+        }
+        Ok(spec.process().clone())
     }
 
     /// The container's specification: its own copy, not what the bundle may have become.
-    ///
-    /// # Errors
-    /// The copy cannot be read.
-    pub fn spec(&self) -> Result<oci::Spec, Error> {
+    fn spec(&self) -> Result<oci::Spec, Error> {
         crate::read_spec(&self.state)
     }
 }
