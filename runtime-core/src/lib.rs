@@ -3,6 +3,7 @@
 //! What a caller sees is small: [`Container`] with its verbs, [`Process`], which is owned by its pidfd, [`remove`],
 //! which deletes a container from its record in whatever half-made state it is, and [`Error`].
 
+mod any_case;
 pub mod cgroup;
 mod container;
 mod criu;
@@ -35,6 +36,7 @@ mod stub;
 mod sys;
 mod warnings;
 
+pub use any_case::{AnyCase, read_json};
 pub use container::{
     About, Afterwards, CgroupDriver, Checkpoint, Container, Create, Exec, Extent, Gate, IfPaused, Removed, Restore,
     Restoring, RootfsMount, Status, Step, dry_run, remove,

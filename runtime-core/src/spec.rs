@@ -10,6 +10,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::any_case::{AnyCase, read_json};
 use crate::record::write_private;
 use crate::warnings::warn;
 use crate::{Error, Kind, oci};
@@ -62,7 +63,7 @@ pub fn read_process(text: &[u8]) -> Result<oci::Process, Error> {
 
 /// Reads it once; only what cannot be read like that is looked at for what may be mended.
 fn parse<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T, serde_json::Error> {
-    let error = match serde_json::from_slice(text) {
+    let error = match read_json(text) {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
@@ -76,7 +77,7 @@ fn parse<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T, serde_jso
     if !unknown.is_empty() {
         warn(format_args!("ignoring unknown or unavailable capabilities: {unknown:?}"));
     }
-    serde_json::from_value(value)
+    T::deserialize(AnyCase(value))
 }
 
 /// The specification's name for a flag that oci-spec 0.10 spells otherwise.

@@ -47,7 +47,7 @@ pub(crate) fn cells(number: u32) -> Result<u16, Error> {
 /// # Errors
 /// [`Kind::Invalid`].
 pub(crate) fn json<T: DeserializeOwned>(any: &Any) -> Result<T, Error> {
-    serde_json::from_slice(&any.value).map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", any.type_url)))
+    runtime_core::read_json(&any.value).map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", any.type_url)))
 }
 
 /// The process of an exec. Whether it has a terminal is for the request to say.

@@ -93,7 +93,8 @@ fn read(path: &str) -> Result<Value, Failure> {
 }
 
 fn decode(resources: &Value) -> Result<oci::LinuxResources, Failure> {
-    serde::Deserialize::deserialize(resources).map_err(|error| Failure::new(format!("resources: {error}")))
+    serde::Deserialize::deserialize(runtime_core::AnyCase(resources))
+        .map_err(|error| Failure::new(format!("resources: {error}")))
 }
 
 fn from_flags(given: &Given) -> Result<oci::LinuxResources, Failure> {
