@@ -5,7 +5,8 @@
 //! its case. It knows nothing of the specification.
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::{Deserialize, forward_to_deserialize_any};
+use serde_json::{Map, Value};
 
 /// Reads JSON, the whole of it.
 ///
@@ -212,12 +213,89 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Field<V> {
     }
 }
 
+/// JSON in which a key comes twice, as Go has it: what comes later goes into what was there, or replaces it. The keys are
+/// those of structures, except below the four that are maps.
+pub(crate) struct Merged(pub(crate) Value);
+
+/// Fields of the specification whose keys are the user's own.
+const MAPS: [&str; 4] = ["annotations", "sysctl", "unified", "rdma"];
+
+impl<'de> Deserialize<'de> for Merged {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(Merger).map(Self)
+    }
+}
+
+struct Merger;
+
+/// Values that have no parts.
+macro_rules! plain {
+    ($($visit:ident: $type:ty),*) => {
+        $(fn $visit<E: serde::de::Error>(self, value: $type) -> Result<Value, E> {
+            Ok(value.into())
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Merger {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    plain! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(Merged(one)) = sequence.next_element()? {
+            all.push(one);
+        }
+        Ok(Value::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut all = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if MAPS.iter().any(|name| name.eq_ignore_ascii_case(&key)) {
+                all.insert(key, map.next_value()?);
+                continue;
+            }
+            let Merged(value) = map.next_value()?;
+            let known = all.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(&key));
+            match known {
+                Some((_, known)) => merge(known, value),
+                None => drop(all.insert(key, value)),
+            }
+        }
+        Ok(Value::Object(all))
+    }
+}
+
+fn merge(known: &mut Value, later: Value) {
+    match (known, later) {
+        (Value::Object(known), Value::Object(later)) => {
+            for (key, value) in later {
+                match known.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(&key)) {
+                    Some((_, known)) => merge(known, value),
+                    None => drop(known.insert(key, value)),
+                }
+            }
+        }
+        (known, later) => *known = later,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize as _;
     use serde_json::json;
 
-    use super::{AnyCase, read_json};
+    use super::{AnyCase, Merged, read_json};
     use crate::oci::{LinuxResources, Spec};
 
     #[test]
@@ -240,6 +318,13 @@ mod tests {
         assert_eq!(resources.pids().as_ref().unwrap().limit(), 7);
         let huge = resources.hugepage_limits().as_ref().unwrap().first().unwrap();
         assert_eq!((huge.page_size().as_str(), huge.limit()), ("2MB", 1));
+    }
+
+    #[test]
+    fn what_comes_twice_is_one_and_the_later_wins_except_in_maps() {
+        let text = r#"{"cpu": {"shares": 1, "quota": 2}, "CPU": {"Quota": 3}, "Unified": {"a.b": "1", "A.B": "2"}}"#;
+        let Merged(merged) = serde_json::from_str(text).unwrap();
+        assert_eq!(merged, json!({ "cpu": { "shares": 1, "quota": 3 }, "Unified": { "a.b": "1", "A.B": "2" } }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::any_case::{AnyCase, read_json};
+use crate::any_case::{AnyCase, Merged, read_json};
 use crate::record::write_private;
 use crate::warnings::warn;
 use crate::{Error, Kind, oci};
@@ -67,7 +67,7 @@ fn parse<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T, serde_jso
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(error) };
+    let Ok(Merged(mut value)) = serde_json::from_slice(text) else { return Err(error) };
     let Some(process) = value.pointer_mut(process).filter(|process| process.is_object()) else { return Err(error) };
     if process["user"].is_null() {
         process["user"] = json!({ "uid": 0, "gid": 0 });
