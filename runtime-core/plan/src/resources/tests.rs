@@ -238,7 +238,7 @@ fn nonsense_is_refused_by_its_field() {
         ),
         // Fields are called what the specification calls them, to the letter.
         (
-            r#"{"hugepageLimits": [{"pagesize": "2MB", "limit": 1}]}"#,
+            r#"{"hugepageLimits": [{"limit": 1}]}"#,
             "hugepageLimits[0]: \"\" is not a page size such as 2MB",
         ),
         (
