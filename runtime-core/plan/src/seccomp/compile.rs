@@ -3,7 +3,7 @@
 
 use super::abi::Word;
 use super::bpf::{Compare, Program, Target};
-use super::decide::{Case, Decision, FOREIGN, Machine, Range};
+use super::decide::{Case, Cases, Decision, FOREIGN, Machine, Range};
 use super::rules::{Action, Condition, Operator};
 
 /// Offsets in `struct seccomp_data`; little endian, as every ABI we have a table for.
@@ -17,7 +17,8 @@ pub(super) fn compile(machines: &[Machine], default: Action) -> Program {
     let mut entry = Target::Return(FOREIGN);
     for machine in machines.iter().rev() {
         let ranges = machine.ranges();
-        let mut writer = Writer { program: &mut program, default, written: Vec::new() };
+        let written = vec![None; machine.cases.len()];
+        let mut writer = Writer { program: &mut program, default, cases: &machine.cases, written };
         let search = writer.search(&ranges);
         let start = program.load(NUMBER, search);
         entry = program.branch(Compare::Equal, machine.audit_token, start, entry);
@@ -30,8 +31,9 @@ pub(super) fn compile(machines: &[Machine], default: Action) -> Program {
 struct Writer<'a> {
     program: &'a mut Program,
     default: Action,
-    /// Argument checks already written: several calls may share them.
-    written: Vec<(Decision, Target)>,
+    cases: &'a [Cases],
+    /// Argument checks already written, by their place among the cases: several calls may share them.
+    written: Vec<Option<Target>>,
 }
 
 impl Writer<'_> {
@@ -39,11 +41,11 @@ impl Writer<'_> {
     fn search(&mut self, ranges: &[Range]) -> Target {
         match ranges {
             [] => Target::Return(self.default),
-            [only] => self.leaf(&only.decision),
+            [only] => self.leaf(only.decision),
             // One number that differs from what is around it takes one comparison instead of two.
             [below, one, above] if below.decision == above.decision && one.first + 1 == above.first => {
-                let around = self.leaf(&below.decision);
-                let here = self.leaf(&one.decision);
+                let around = self.leaf(below.decision);
+                let here = self.leaf(one.decision);
                 self.program.branch(Compare::Equal, one.first, here, around)
             }
             _ => {
@@ -56,19 +58,20 @@ impl Writer<'_> {
         }
     }
 
-    fn leaf(&mut self, decision: &Decision) -> Target {
-        let (word, cases) = match decision {
-            Decision::Always(action) => return Target::Return(*action),
-            Decision::Depends(word, cases) => (*word, cases),
+    fn leaf(&mut self, decision: Decision) -> Target {
+        let place = match decision {
+            Decision::Always(action) => return Target::Return(action),
+            Decision::Depends(place) => place,
         };
-        if let Some((_, target)) = self.written.iter().find(|(other, _)| other == decision) {
+        if let Some(Some(target)) = self.written.get(place) {
             return *target;
         }
         let mut target = Target::Return(self.default);
+        let Some(Cases(word, cases)) = self.cases.get(place) else { return target };
         for case in cases.iter().rev() {
-            target = self.case(word, case, target);
+            target = self.case(*word, case, target);
         }
-        self.written.push((decision.clone(), target));
+        self.written[place] = Some(target);
         target
     }
 

@@ -1,10 +1,8 @@
 //! What becomes of each system call number of one machine (one audit token): the rules, resolved to numbers, made one
 //! decision per number, and the numbers grouped into ranges. It chooses; [`super::compile`] writes the choice as BPF.
 
-use std::borrow::Cow;
-
 use super::abi::{Abi, Word};
-use super::precedence;
+use super::precedence::{self, Ordered};
 use super::rules::{Action, Condition, Named, Operator, Rule};
 use super::table::X32_BIT;
 use crate::Refusal;
@@ -16,13 +14,17 @@ const ENOSYS: Action = 0x0005_0000 | 38;
 const SKIPPED: u32 = u32::MAX;
 
 /// What becomes of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The same whatever its arguments.
     Always(Action),
-    /// The first of these whose conditions hold, else the default.
-    Depends(Word, Vec<Case>),
+    /// The first case whose conditions hold, else the default: the place of these [`Cases`] in their machine's.
+    Depends(usize),
 }
+
+/// The cases of a call, in the order in which they are tried; its arguments are compared in this word.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cases(pub(super) Word, pub(super) Vec<Case>);
 
 /// An action and all the conditions for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub(super) struct Case {
 }
 
 /// Numbers from `first` up to the next range, and what becomes of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Range {
     pub(super) first: u32,
     pub(super) decision: Decision,
@@ -46,6 +48,8 @@ pub(super) struct Machine {
     default: Action,
     /// Sorted by number.
     decisions: Vec<(u32, Decision)>,
+    /// No two are equal: many calls share the same.
+    pub(super) cases: Vec<Cases>,
     /// The newest call that the profile names on each ABI: calls after it get ENOSYS.
     newest: Vec<(Abi, u32)>,
 }
@@ -62,52 +66,61 @@ pub(super) struct Profile<'a> {
 impl Machine {
     /// The machine of these ABIs, which share an audit token.
     pub(super) fn new(abis: &[Abi], profile: &Profile<'_>) -> Result<Self, Refusal> {
-        let mut decisions = Vec::new();
+        let (mut decisions, mut cases) = (Vec::with_capacity(abis.len() * profile.rules.len()), Vec::new());
         for abi in abis {
-            decisions.extend(decide(*abi, profile.rules)?);
+            decide(*abi, profile.rules, &mut decisions, &mut cases)?;
         }
         decisions.sort_by_key(|(number, _)| *number);
         let named = profile.named.unwrap_or_default();
         let newest = abis.iter().filter_map(|abi| Some((*abi, newest(*abi, named)?))).collect();
         let audit_token = abis.first().map_or(0, |abi| abi.audit_token());
-        Ok(Self { audit_token, abis: abis.to_vec(), default: profile.default, decisions, newest })
+        Ok(Self { audit_token, abis: abis.to_vec(), default: profile.default, decisions, cases, newest })
     }
 
     /// All numbers, as ranges with one decision each.
     pub(super) fn ranges(&self) -> Vec<Range> {
-        let numbers = self.decisions.iter().map(|(number, _)| *number);
-        let numbers = numbers.chain(self.newest.iter().map(|(_, number)| *number));
-        let mut firsts: Vec<u32> = numbers.flat_map(|number| [number, number + 1]).collect();
-        firsts.extend([0, X32_BIT, X32_BIT << 1, X32_BIT | X32_BIT << 1, SKIPPED]);
-        // Nearly sorted already, which the stable sort makes use of.
-        firsts.sort();
-        firsts.dedup();
         let mut ranges: Vec<Range> = Vec::new();
         let mut known = self.decisions.iter().peekable();
-        for first in firsts {
+        for first in self.borders() {
             while known.next_if(|(number, _)| *number < first).is_some() {}
-            let listed = known.peek().filter(|(number, _)| *number == first).map(|(_, decision)| decision);
+            let listed = known.peek().filter(|(number, _)| *number == first).map(|(_, decision)| *decision);
             let decision = self.decision(first, listed);
-            if ranges.last().is_none_or(|last| last.decision != *decision) {
-                ranges.push(Range { first, decision: decision.into_owned() });
+            if ranges.last().is_none_or(|last| last.decision != decision) {
+                ranges.push(Range { first, decision });
             }
         }
         ranges
     }
 
+    /// In rising order, the numbers at which another decision may begin.
+    fn borders(&self) -> Vec<u32> {
+        let mut borders: Vec<u32> = Vec::with_capacity(2 * self.decisions.len() + 16);
+        for (number, _) in &self.decisions {
+            borders.pop_if(|last| last == number);
+            borders.extend([*number, *number + 1]);
+        }
+        let after_newest = self.newest.iter().map(|(_, number)| *number + 1);
+        for border in after_newest.chain([0, X32_BIT, X32_BIT << 1, X32_BIT | X32_BIT << 1, SKIPPED]) {
+            if let Err(place) = borders.binary_search(&border) {
+                borders.insert(place, border);
+            }
+        }
+        borders
+    }
+
     /// What becomes of a call with this number, for which the rules have `listed`: first as runc's ENOSYS stub has it, then
     /// as libseccomp's filter.
-    fn decision<'a>(&self, number: u32, listed: Option<&'a Decision>) -> Cow<'a, Decision> {
+    fn decision(&self, number: u32, listed: Option<Decision>) -> Decision {
         // The stub tells x32 by its bit alone, the filter by size; the numbers from 2^31 up are where they differ.
         let by_bit = self.abi_of(if number & X32_BIT == 0 { Abi::X86_64 } else { Abi::X32 });
         let by_size = self.abi_of(if number < X32_BIT { Abi::X86_64 } else { Abi::X32 });
         if self.newest.iter().any(|(abi, newest)| *abi == by_bit && number > *newest) {
-            return Cow::Owned(Decision::Always(ENOSYS));
+            return Decision::Always(ENOSYS);
         }
         if !self.abis.contains(&by_size) && number != SKIPPED {
-            return Cow::Owned(Decision::Always(FOREIGN));
+            return Decision::Always(FOREIGN);
         }
-        listed.map_or(Cow::Owned(Decision::Always(self.default)), Cow::Borrowed)
+        listed.unwrap_or(Decision::Always(self.default))
     }
 
     /// The ABI of a call: only the audit token of x86_64 has two to choose from.
@@ -125,8 +138,13 @@ fn newest(abi: Abi, named: &[Named<'_>]) -> Option<u32> {
     counted.filter_map(|call| call.row.number(abi)).filter(|number| *number > 0).max()
 }
 
-/// The decisions of one ABI: the rules that have a number there, by number.
-fn decide(abi: Abi, rules: &[Rule<'_>]) -> Result<Vec<(u32, Decision)>, Refusal> {
+/// The decisions of one ABI, by number: of the rules that have one there.
+fn decide(
+    abi: Abi,
+    rules: &[Rule<'_>],
+    decisions: &mut Vec<(u32, Decision)>,
+    known: &mut Vec<Cases>,
+) -> Result<(), Refusal> {
     let mut numbered = Vec::with_capacity(rules.len());
     for (place, rule) in rules.iter().enumerate() {
         if abi == Abi::X86 {
@@ -135,16 +153,38 @@ fn decide(abi: Abi, rules: &[Rule<'_>]) -> Result<Vec<(u32, Decision)>, Refusal>
         numbered.extend(rule.row.number(abi).map(|number| Numbered::own(number, place)));
     }
     numbered.sort_unstable();
-    let mut decisions = Vec::with_capacity(numbered.len());
     for same in numbered.chunk_by(|one, next| one.number() == next.number()) {
-        let rules = same.iter().filter_map(|one| Some((rules.get(one.place())?, one.is_multiplexed())));
-        let cases = rules.map(|(rule, is_multiplexed)| {
-            (rule.name, case(rule, rule.multiplexed.filter(|_| is_multiplexed).map(|call| call.selector)))
-        });
         let Some(first) = same.first() else { continue };
-        decisions.push((first.number(), precedence::decision(abi.word(), cases)?));
+        decisions.push((first.number(), among(abi.word(), same, rules, known)?));
     }
-    Ok(decisions)
+    Ok(())
+}
+
+/// The decision among the rules for one number.
+fn among(word: Word, same: &[Numbered], rules: &[Rule<'_>], known: &mut Vec<Cases>) -> Result<Decision, Refusal> {
+    // As it is with nearly every call of a profile.
+    if let [only] = same
+        && let Some(rule) = rules.get(only.place())
+        && rule.conditions.is_empty()
+        && !only.is_multiplexed()
+    {
+        return Ok(Decision::Always(rule.action));
+    }
+    let rules = same.iter().filter_map(|one| Some((rules.get(one.place())?, one.is_multiplexed())));
+    let cases = rules.map(|(rule, is_multiplexed)| {
+        (rule.name, case(rule, rule.multiplexed.filter(|_| is_multiplexed).map(|call| call.selector)))
+    });
+    match precedence::ordered(word, cases)? {
+        Ordered::Always(action) => Ok(Decision::Always(action)),
+        Ordered::Cases(cases) => {
+            let cases = Cases(word, cases);
+            let place = known.iter().position(|other| *other == cases).unwrap_or(known.len());
+            if place == known.len() {
+                known.push(cases);
+            }
+            Ok(Decision::Depends(place))
+        }
+    }
 }
 
 /// A call's number, the place of the rule for it, and whether the number is that of a multiplexer: one word, which sorts

@@ -5,18 +5,26 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::abi::Word;
-use super::decide::{Case, Decision};
-use super::rules::{Condition, Operator};
+use super::decide::Case;
+use super::rules::{Action, Condition, Operator};
 use crate::Refusal;
 
-/// The decision on a call that these cases, in the order of the specification, are about; each with the name that its rule
-/// has for the call.
-pub(super) fn decision<'a>(word: Word, cases: impl Iterator<Item = (&'a str, Case)>) -> Result<Decision, Refusal> {
+/// What is left of the cases of a call.
+pub(super) enum Ordered {
+    /// One that has no condition.
+    Always(Action),
+    /// Those that can be reached, in the order in which they are tried.
+    Cases(Vec<Case>),
+}
+
+/// Orders the cases that are about one call, which come in the order of the specification; each with the name that its
+/// rule has for the call.
+pub(super) fn ordered<'a>(word: Word, cases: impl Iterator<Item = (&'a str, Case)>) -> Result<Ordered, Refusal> {
     let mut ordered: Vec<Case> = Vec::new();
     for (name, case) in cases {
         let case = Case { conditions: compared(&case.conditions, word), action: case.action };
         if case.conditions.is_empty() {
-            return Ok(Decision::Always(case.action));
+            return Ok(Ordered::Always(case.action));
         }
         refuse_contradiction(name, &ordered, &case)?;
         // What an earlier rule answers in any event is never asked of this one.
@@ -25,7 +33,7 @@ pub(super) fn decision<'a>(word: Word, cases: impl Iterator<Item = (&'a str, Cas
         }
     }
     ordered.sort_by(|one, other| order(&one.conditions, &other.conditions));
-    Ok(Decision::Depends(word, ordered))
+    Ok(Ordered::Cases(ordered))
 }
 
 /// The conditions as they are compared in this word: the upper half of a value means nothing to a 32-bit ABI, and a
