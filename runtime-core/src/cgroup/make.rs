@@ -28,10 +28,9 @@ impl Cgroup {
     /// # Errors
     /// [`Kind::Exists`] when it is in use, [`Kind::State`] when it is frozen, or the kernel refusing.
     pub fn create(&self) -> Result<(), Error> {
-        let mut made = Made(Vec::new());
-        let mut existed = false;
+        let mut made = Made { directories: Vec::new(), found: false };
         for place in &self.legacy {
-            existed |= make(place, &mut made)? == Found::Existing;
+            made.add(self, place)?;
             if place.controllers.iter().any(|name| name == "cpuset") {
                 for name in ["cpuset.cpus", "cpuset.mems"] {
                     inherit(&place.directory, name, &place.mountpoint)?;
@@ -39,18 +38,18 @@ impl Cgroup {
             }
         }
         if let Some(place) = &self.unified {
-            existed |= make(place, &mut made)? == Found::Existing;
+            made.add(self, place)?;
             enable(place)?;
         }
-        if existed {
+        if made.found {
+            // Whoever was at it at the same time may be in by now.
             self.refuse_used()?;
         }
-        made.0.clear();
+        made.directories.clear();
         Ok(())
     }
 
-    /// Somebody else's processes, or a frozen cgroup, in directories that were there before. Asked before anything is
-    /// recorded as the container's own.
+    /// Somebody else's processes, or a frozen cgroup, in directories that were there before.
     pub(crate) fn refuse_used(&self) -> Result<(), Error> {
         let mut there = self.places().filter(|place| file::exists(&place.directory)).peekable();
         if there.peek().is_none() {
@@ -113,6 +112,14 @@ impl Cgroup {
         })
     }
 
+    /// Takes the directories away if there is nobody in them, nor a child cgroup. Whoever is in one of them keeps those that
+    /// come after it; the first is that in which everybody is listed.
+    pub(crate) fn remove_if_empty(&self) -> bool {
+        let first = self.home().into_iter();
+        let all = first.chain(self.places().map(|place| place.directory.as_path()));
+        !self.is_unit() && all.map(rustix::fs::rmdir).all(|removed| matches!(removed, Ok(()) | Err(Errno::NOENT)))
+    }
+
     /// Takes away what may have been made of it when its maker died, unless it is somebody's: whoever is in it has it. A
     /// unit has gone with its only process, that maker's stub.
     ///
@@ -164,11 +171,30 @@ enum Found {
 }
 
 /// Directories made so far; what is in it when it is dropped is taken away again, last made first.
-struct Made<'a>(Vec<&'a Path>);
+struct Made<'a> {
+    directories: Vec<&'a Path>,
+    /// One was there already.
+    found: bool,
+}
+
+impl<'a> Made<'a> {
+    fn add(&mut self, cgroup: &Cgroup, place: &'a Place) -> Result<(), Error> {
+        match make(place)? {
+            Found::Nothing => self.directories.push(&place.directory),
+            Found::Existing if self.found => {}
+            Found::Existing => {
+                self.found = true;
+                // Before anything is done to what is somebody else's.
+                cgroup.refuse_used()?;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
-        for directory in self.0.iter().rev() {
+        for directory in self.directories.iter().rev() {
             // Best effort: the error that brought us here is the one to report.
             let _ = rustix::fs::rmdir(*directory);
         }
@@ -176,7 +202,7 @@ impl Drop for Made<'_> {
 }
 
 /// Makes one directory; the parents only when they turn out to be missing, which is once per host.
-fn make<'a>(place: &'a Place, made: &mut Made<'a>) -> Result<Found, Error> {
+fn make(place: &Place) -> Result<Found, Error> {
     let problem = |path: &Path, errno| Error::system(format_args!("mkdir {}", path.display()), errno);
     let mut outcome = mkdir(&place.directory);
     if outcome == Err(Errno::NOENT) {
@@ -189,10 +215,7 @@ fn make<'a>(place: &'a Place, made: &mut Made<'a>) -> Result<Found, Error> {
         outcome = mkdir(&place.directory);
     }
     match outcome {
-        Ok(()) => {
-            made.0.push(&place.directory);
-            Ok(Found::Nothing)
-        }
+        Ok(()) => Ok(Found::Nothing),
         Err(Errno::EXIST) => Ok(Found::Existing),
         Err(errno) => Err(problem(&place.directory, errno)),
     }

@@ -67,12 +67,18 @@ pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
 
 /// Processes first, then what they used. The record stays until all of it is gone.
 fn take_away(record: &Record) -> Result<(), Error> {
-    record.cgroup.kill()?;
+    // The rule: it has ended by itself, and all that were with it.
+    let was_empty = record.cgroup.remove_if_empty();
+    if !was_empty {
+        record.cgroup.kill()?;
+    }
     kill_init(record);
     if let Some(lent) = &record.lent {
         lent.bring_back()?;
     }
-    record.cgroup.remove()?;
+    if !was_empty {
+        record.cgroup.remove()?;
+    }
     if let Some(cgroup) = &record.cgroup_to_be {
         cgroup.remove_unused()?;
     }
