@@ -327,26 +327,36 @@ impl Container {
         let joining = lower::Joining {
             init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
             namespaces: anatomy.namespaces,
-            cgroup_namespace: cgroup_namespace.as_ref().map(OwnedFd::as_fd),
             entrance,
-            streams,
             personality: anatomy.personality,
-            memory_policy: anatomy.memory_policy.as_ref(),
-            filter: anatomy.filter.as_ref(),
             keyring: anatomy.keyring.as_deref(),
-            preserve_fds,
-            last_capability: host.last_capability,
             is_root: host.euid == 0 && !host.setgroups_denied,
         };
-        let script = lower::exec(process, &joining);
-        let raised = spawn(&script).and_then(|mut newborn| {
+        let in_users = anatomy.namespaces & lower::NEWUSER != 0;
+        let raised = spawn(lower::join(process, &joining)).and_then(|mut newborn| {
             steps::begun(newborn.process()?.pid());
+            // While it joins.
+            let filter = anatomy.filter()?;
+            let becoming = lower::Becoming {
+                cgroup_namespace: cgroup_namespace.as_ref().map(OwnedFd::as_fd),
+                streams,
+                memory_policy: anatomy.memory_policy.as_ref(),
+                filter,
+                preserve_fds,
+                last_capability: host.last_capability,
+                limits: if in_users { lower::Limits::ByParent } else { lower::Limits::BySelf },
+            };
+            let mut rest = Some(lower::exec(process, &becoming));
             while let Stand::Waiting(point) = self.listen(&mut newborn, if_paused)? {
+                if let (lower::point::SCRIPT, Some(rest)) = (point, rest.take_if(|_| point == lower::point::SCRIPT)) {
+                    newborn.go_on_with(rest)?;
+                    continue;
+                }
                 let joined = newborn.process()?;
                 match point {
                     lower::point::LISTENER => {
                         let subject = Subject { pid: joined.pid(), state: self.hook_state(status) };
-                        newborn.tell_agent(anatomy.filter.as_ref(), &subject)?;
+                        newborn.tell_agent(filter, &subject)?;
                     }
                     lower::point::CGROUP => self.cgroup.attach(joined.pid(), entrance)?,
                     lower::point::SIZE => joined.resize(process.terminal)?,
@@ -367,7 +377,7 @@ impl Container {
     }
 
     /// A stub that is frozen with the container has nothing to say until it is resumed.
-    fn listen(&self, newborn: &mut Newborn<'_, '_>, if_paused: IfPaused) -> Result<Stand, Error> {
+    fn listen(&self, newborn: &mut Newborn, if_paused: IfPaused) -> Result<Stand, Error> {
         loop {
             let frozen = if_paused == IfPaused::Waits && matches!(self.cgroup.state(), Ok(cgroup::State::Frozen));
             match newborn.listen() {

@@ -64,7 +64,7 @@ fn begin(hook: &Hook, streams: [&OwnedFd; 3], place: Place<'_>) -> Result<Proces
         Place::Inside(process, kinds) => (c"/".to_owned(), Some((process, kinds))),
     };
     let script = lower::hook(hook, streams, &cwd, inside);
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     newborn.listen()?;
     newborn.keep()
 }

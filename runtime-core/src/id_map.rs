@@ -45,7 +45,7 @@ pub(crate) fn namespace(uids: &[IdRange], gids: &[IdRange]) -> Result<OwnedFd, E
     script.what("make a user namespace for an idmapped mount");
     script.push(Op::Unshare { kinds: libc::CLONE_NEWUSER.cast_unsigned() });
     script.push(Op::Sync { point: point::MAPS });
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     let Stand::Waiting(point::MAPS) = newborn.listen()? else {
         return Err(Error::new(Kind::System, "the stub did not wait for its id maps"));
     };
@@ -71,7 +71,7 @@ pub(crate) fn map(tree: &OwnedFd, wanted: Option<&(Users, Reach)>, pid: i32) -> 
     let (tree, users) = (script.inherit(tree.as_fd()), script.inherit(users));
     script.push(Op::IdMap { tree, recursive: u32::from(reach == Reach::Tree), users });
     script.push(Op::Report { point: GATE });
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     newborn.listen()?;
     newborn.keep()?.wait().map(drop)
 }

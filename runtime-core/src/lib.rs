@@ -17,7 +17,6 @@ mod line;
 mod lower;
 mod net_devices;
 mod netlink;
-mod network;
 mod old_root;
 mod oom_score;
 mod patience;

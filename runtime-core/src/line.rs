@@ -1,16 +1,16 @@
 //! The control socket between the parent and a stub: what the stub says, and the word to go on. Message boundaries are
 //! the kernel's (`SOCK_SEQPACKET`); a record is sixteen bytes.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
-    send, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
-use tare_init::script::{Record, record};
+use tare_init::script::{IN_ONE_MESSAGE, RECEIVED, Record, record};
 
 use crate::{Error, Kind};
 
@@ -88,6 +88,23 @@ impl Line {
             (record::FAILED, _) => Ok(Word::Failed { op: said.op, errno: Errno::from_raw_os_error(said.value) }),
             (kind, _) => Err(Error::new(Kind::System, format!("the stub said {kind}, which means nothing"))),
         }
+    }
+
+    /// Hands the stub a script, the first of these, and what comes with it.
+    pub(crate) fn hand(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        if fds.len() > RECEIVED {
+            let what = format!("{} descriptors for the container's process, the most are {RECEIVED}", fds.len());
+            return Err(Error::new(Kind::Unsupported, what));
+        }
+        let count = u32::try_from(fds.len()).unwrap_or(u32::MAX).to_ne_bytes();
+        for some in fds.chunks(IN_ONE_MESSAGE) {
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(IN_ONE_MESSAGE))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(SendAncillaryMessage::ScmRights(some));
+            let sent = sendmsg(&self.0, &[IoSlice::new(&count)], &mut ancillary, SendFlags::NOSIGNAL);
+            sent.map_err(|errno| Error::system("hand the stub its script", errno))?;
+        }
+        Ok(())
     }
 
     /// The same line once more.

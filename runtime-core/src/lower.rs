@@ -12,9 +12,10 @@ mod porter;
 mod tests;
 
 pub(crate) use criu::{Criu, criu, mount_points};
-pub(crate) use exec::{Joining, exec};
+pub(crate) use exec::{Becoming, Joining, exec, join};
+pub(crate) use finish::Limits;
 pub(crate) use hook::hook;
-pub(crate) use init::{Lowering, NEWCGROUP, NEWNET, NEWPID, NEWUSER, has_user, init};
+pub(crate) use init::{Lowering, NEWCGROUP, NEWNET, NEWPID, NEWUSER, first, has_user, init};
 pub(crate) use porter::{Errand, porter};
 
 use std::os::fd::BorrowedFd;
@@ -41,6 +42,8 @@ pub(crate) mod point {
     pub(crate) const SIZE: u32 = 4;
     /// For being put into its cgroup, where only systemd can do that.
     pub(crate) const CGROUP: u32 = 8;
+    /// For its next script.
+    pub(crate) const SCRIPT: u32 = 11;
     /// For the ids of a tree that it has sent.
     pub(crate) const IDS: u32 = 10;
     /// For the porter, who brings the host's trees into a user namespace.
@@ -61,11 +64,22 @@ pub(crate) mod tag {
     pub(crate) const TREE: u32 = 9;
 }
 
-/// What every stub does first, while it still sees the host's file system: default signals, and the OOM score that only
-/// the host's /proc can change.
-fn begin(script: &mut Script<'_>, process: &Process) {
+/// What every stub does first.
+fn begin() -> Script<'static> {
+    let mut script = Script::new();
     script.what("reset signals");
     script.push(Op::ResetSignals {});
+    script
+}
+
+/// The end of a script that another follows.
+fn go_on(script: &mut Script<'_>) {
+    script.what("wait for the next script");
+    script.push(Op::Next { point: point::SCRIPT });
+}
+
+/// Only the host's /proc can change it: while the stub still sees the host's file system.
+fn oom_score(script: &mut Script<'_>, process: &Process) {
     if let Some(score) = process.oom_score_adj {
         script.what(format!("set oom_score_adj to {score}"));
         let into = script.slot();

@@ -101,8 +101,6 @@ pub(crate) struct Prepared {
     pub(crate) devices: Vec<Option<Source>>,
     /// Namespaces to join, each with its `CLONE_NEW*` bit.
     pub(crate) joined: Vec<(u32, OwnedFd)>,
-    /// The network namespace, where it is made ahead: whoever makes it puts it here.
-    pub(crate) network: Option<OwnedFd>,
     /// The host's /dev/null, to mask files with.
     pub(crate) null: Source,
     /// With a porter only.
@@ -146,7 +144,6 @@ impl Prepared {
                 .collect::<Result<_, _>>()?,
             devices: plan.devices.iter().map(device).collect::<Result<_, _>>()?,
             joined,
-            network: None,
             null: tree(Path::new("/dev/null"), Reach::Top, cloner)?,
             handover: (cloner == Cloner::Porter).then(Handover::new).transpose()?,
             entrance,

@@ -22,12 +22,30 @@ pub(crate) enum About {
 /// A script being written.
 #[derive(Debug)]
 pub(crate) struct Script<'fd> {
+    account: Account,
+    inherit: Vec<BorrowedFd<'fd>>,
+    numbering: Numbering,
+    /// Slots in use, by number.
+    slots: Vec<bool>,
+}
+
+/// What a stub has been told to do: ops, and what they are about.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// How many ops were in the scripts before.
+    before: usize,
     ops: Vec<[u64; OP_WORDS]>,
     data: Blob,
     about: Vec<(usize, About)>,
-    inherit: Vec<BorrowedFd<'fd>>,
-    /// Slots in use, by number.
-    slots: Vec<bool>,
+}
+
+/// How a script calls the descriptors that it gets from the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbering {
+    /// As the parent does: they are inherited.
+    Same,
+    /// By their place behind the script itself, with which they come.
+    ByPlace,
 }
 
 /// The data of a script: strings and bytes, each at a multiple of eight.
@@ -45,19 +63,25 @@ impl Sink for Blob {
 }
 
 impl<'fd> Script<'fd> {
+    /// One that is there when the stub begins.
     pub(crate) fn new() -> Self {
-        Self {
-            ops: Vec::with_capacity(96),
-            data: Blob::default(),
-            about: Vec::new(),
-            inherit: Vec::new(),
-            slots: Vec::new(),
-        }
+        Self::numbered(Numbering::Same)
+    }
+
+    /// One that follows another.
+    pub(crate) fn later() -> Self {
+        Self::numbered(Numbering::ByPlace)
+    }
+
+    fn numbered(numbering: Numbering) -> Self {
+        let (ops, about) = (Vec::with_capacity(96), Vec::new());
+        let account = Account { before: 0, ops, data: Blob::default(), about };
+        Self { account, inherit: Vec::new(), numbering, slots: Vec::new() }
     }
 
     /// The ops from here on are about `what`.
     pub(crate) fn about(&mut self, what: About) {
-        self.about.push((self.ops.len(), what));
+        self.account.about.push((self.account.ops.len(), what));
     }
 
     /// The ops from here on do `what`: `mount proc on /proc`.
@@ -66,7 +90,8 @@ impl<'fd> Script<'fd> {
     }
 
     pub(crate) fn push(&mut self, op: Op<'_>) {
-        self.ops.push(op.encode(&mut self.data));
+        let words = op.encode(&mut self.account.data);
+        self.account.ops.push(words);
     }
 
     /// A slot that is free. One beyond what the stub has is refused by the stub.
@@ -86,57 +111,92 @@ impl<'fd> Script<'fd> {
         }
     }
 
-    /// The child inherits `fd`, at the same number.
+    /// The child gets `fd`.
     pub(crate) fn inherit(&mut self, fd: BorrowedFd<'fd>) -> Fd {
-        if !self.inherit.iter().any(|known| known.as_raw_fd() == fd.as_raw_fd()) {
+        let known = self.inherit.iter().position(|known| known.as_raw_fd() == fd.as_raw_fd());
+        let place = known.unwrap_or_else(|| {
             self.inherit.push(fd);
+            self.inherit.len() - 1
+        });
+        match self.numbering {
+            Numbering::Same => Fd(fd.as_raw_fd()),
+            Numbering::ByPlace => Fd(i32::try_from(place + 1).unwrap_or(i32::MAX)),
         }
-        Fd(fd.as_raw_fd())
     }
 
-    /// Descriptors that the child must inherit.
+    /// Descriptors that the child gets.
     pub(crate) fn inherited(&self) -> &[BorrowedFd<'fd>] {
         &self.inherit
     }
 
-    /// The whole script; the stub speaks on `line`.
-    pub(crate) fn to_bytes(&self, line: BorrowedFd<'_>) -> Vec<u8> {
-        let line = u64::from(line.as_raw_fd().unsigned_abs());
-        let header = [MAGIC, self.ops.len() as u64, line, self.data.0.len() as u64];
-        let words = header.iter().chain(self.ops.iter().flatten());
+    /// The whole script. The stub speaks on `line`, which only the first script tells it.
+    pub(crate) fn to_bytes(&self, line: Option<BorrowedFd<'_>>) -> Vec<u8> {
+        let line = line.map_or(0, |line| line.as_raw_fd().unsigned_abs());
+        let Account { ops, data, .. } = &self.account;
+        let header = [MAGIC, ops.len() as u64, u64::from(line), data.0.len() as u64];
+        let words = header.iter().chain(ops.iter().flatten());
         let mut bytes: Vec<u8> = words.flat_map(|word| word.to_ne_bytes()).collect();
-        bytes.extend_from_slice(&self.data.0);
+        bytes.extend_from_slice(&data.0);
         bytes
     }
 
-    /// What the op is about.
-    pub(crate) fn about_op(&self, op: u32) -> Option<&About> {
-        let op = usize::try_from(op).ok()?;
-        self.about.iter().rev().find(|(first, _)| *first <= op).map(|(_, about)| about)
-    }
-
-    /// The op itself, as text.
-    pub(crate) fn op_text(&self, op: u32) -> String {
-        let op = usize::try_from(op).ok().and_then(|index| self.ops.get(index));
-        op.and_then(|words| Op::decode(words, &self.data.0)).map_or_else(|| "unknown op".into(), |op| op.to_string())
+    /// What remains of it when it has been given to a stub, after others.
+    pub(crate) fn into_account(self, told: &[Account]) -> Account {
+        Account { before: told.iter().map(|one| one.ops.len()).sum(), ..self.account }
     }
 
     /// Each op, and what it is about, as text.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (String, String)> {
-        (0_u32..).zip(&self.ops).map(|(index, _)| {
-            let about = self.about_op(index).map(|about| match about {
-                About::What(what) | About::Mounting { what, .. } => what.clone(),
-                About::Finding(program) => format!("find {program}"),
-                About::Executing(program) => format!("execute {program}"),
-            });
-            (about.unwrap_or_default(), self.op_text(index))
-        })
+        self.account.steps()
     }
 
     /// One line per op: what golden tests compare.
     #[cfg(test)]
     pub(crate) fn to_text(&self) -> String {
-        (0_u32..).zip(&self.ops).map(|(index, _)| self.op_text(index) + "\n").collect()
+        self.steps().map(|(_, op)| op + "\n").collect()
+    }
+}
+
+impl Account {
+    /// The place here of an op that the stub speaks of: it counts from its first script on.
+    fn place(&self, op: u32) -> Option<usize> {
+        usize::try_from(op).ok()?.checked_sub(self.before).filter(|place| *place < self.ops.len())
+    }
+
+    /// The op is one of these.
+    pub(crate) fn has(&self, op: u32) -> bool {
+        self.place(op).is_some()
+    }
+
+    /// What the op is about.
+    pub(crate) fn about_op(&self, op: u32) -> Option<&About> {
+        self.about_place(self.place(op)?)
+    }
+
+    /// The op itself, as text.
+    pub(crate) fn op_text(&self, op: u32) -> String {
+        self.place(op).map_or_else(|| "unknown op".into(), |place| self.text(place))
+    }
+
+    fn about_place(&self, place: usize) -> Option<&About> {
+        self.about.iter().rev().find(|(first, _)| *first <= place).map(|(_, about)| about)
+    }
+
+    fn text(&self, place: usize) -> String {
+        let words = self.ops.get(place);
+        let op = words.and_then(|words| Op::decode(words, &self.data.0));
+        op.map_or_else(|| "unknown op".into(), |op| op.to_string())
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (String, String)> {
+        (0..self.ops.len()).map(|place| {
+            let about = self.about_place(place).map(|about| match about {
+                About::What(what) | About::Mounting { what, .. } => what.clone(),
+                About::Finding(program) => format!("find {program}"),
+                About::Executing(program) => format!("execute {program}"),
+            });
+            (about.unwrap_or_default(), self.text(place))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one way a process is born: container init, exec, OCI hooks. A script is written to a sealed memfd, the stub is
-//! cloned and executes it, and the parent listens until the stub waits at its last point or has become its program.
+//! cloned and performs it, and those that follow it, and the parent listens until the stub waits at its last point or has
+//! become its program.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -10,7 +11,7 @@ use tare_plan::Filter;
 use crate::line::{Line, Word};
 use crate::lower::tag;
 use crate::process::{ExitStatus, Process};
-use crate::script::{About, Script};
+use crate::script::{About, Account, Script};
 use crate::seccomp_agent::{self, Subject};
 use crate::stub::{sealed_bytes, stub};
 use crate::sys::clone::{Birth, clone_and_execute};
@@ -18,10 +19,10 @@ use crate::{Error, Kind, steps};
 
 /// A stub at work. Dropped before [`Newborn::keep`], it is killed and reaped: nothing half-made stays alive.
 #[derive(Debug)]
-pub(crate) struct Newborn<'s, 'fd> {
+pub(crate) struct Newborn {
     process: Option<Process>,
     line: Line,
-    script: &'s Script<'fd>,
+    told: Vec<Account>,
     /// It has been at [`GATE`]: from there on a closed line means that it has executed.
     gated: bool,
     /// Nothing has been heard of the process since its birth.
@@ -43,20 +44,24 @@ pub(crate) enum Stand {
 }
 
 /// Starts the stub on `script`, in this process's namespaces; the script takes it from there.
-pub(crate) fn spawn<'s, 'fd>(script: &'s Script<'fd>) -> Result<Newborn<'s, 'fd>, Error> {
+pub(crate) fn spawn(script: Script<'_>) -> Result<Newborn, Error> {
     let (line, theirs) = Line::pair()?;
-    let bytes = script.to_bytes(theirs.as_fd());
-    let orders = sealed_bytes("tare-script", &bytes).map_err(|errno| Error::system("hold the script", errno))?;
+    let orders = held(&script.to_bytes(Some(theirs.as_fd())))?;
     let number = CString::new(orders.as_raw_fd().to_string()).unwrap_or_default();
     let mut inherit = script.inherited().to_vec();
     inherit.extend([theirs.as_fd(), orders.as_fd()]);
     let birth = Birth { program: stub()?, arguments: [c"tare-init", &number], inherit: &inherit };
     let born = clone_and_execute(&birth);
     let (pid, pidfd) = born.map_err(|errno| Error::system("clone a process", errno))?;
-    Ok(Newborn { process: Some(Process::new(pid, pidfd)), line, script, gated: false, silent: false, sent: Vec::new() })
+    let (process, told) = (Some(Process::new(pid, pidfd)), vec![script.into_account(&[])]);
+    Ok(Newborn { process, line, told, gated: false, silent: false, sent: Vec::new() })
 }
 
-impl Newborn<'_, '_> {
+fn held(script: &[u8]) -> Result<OwnedFd, Error> {
+    sealed_bytes("tare-script", script).map_err(|errno| Error::system("hold the script", errno))
+}
+
+impl Newborn {
     /// The process, as it is now.
     pub(crate) fn process(&self) -> Result<&Process, Error> {
         self.process.as_ref().ok_or_else(given_away)
@@ -81,7 +86,7 @@ impl Newborn<'_, '_> {
                     }
                 }
                 Word::Descriptor(tag, fd) => self.sent.push((tag, fd)),
-                Word::Failed { op, errno } => return Err(failure(self.script, op, errno)),
+                Word::Failed { op, errno } => return Err(failure(&self.told, op, errno)),
                 Word::Closed => return self.closed(),
             }
         }
@@ -104,7 +109,22 @@ impl Newborn<'_, '_> {
 
     /// Lets the stub go on.
     pub(crate) fn go(&self) -> Result<(), Error> {
-        match self.line.go() {
+        self.heard(self.line.go())
+    }
+
+    /// Lets the stub go on with another script, for which it waits.
+    pub(crate) fn go_on_with(&mut self, script: Script<'_>) -> Result<(), Error> {
+        let orders = held(&script.to_bytes(None))?;
+        let fds: Vec<_> = std::iter::once(orders.as_fd()).chain(script.inherited().iter().copied()).collect();
+        let handed = self.line.hand(&fds);
+        let account = script.into_account(&self.told);
+        self.told.push(account);
+        self.heard(handed)
+    }
+
+    /// What there is nobody to say to.
+    fn heard(&self, said: Result<(), Error>) -> Result<(), Error> {
+        match said {
             Err(error) if error.errno() == Some(Errno::PIPE) => Err(self.ended()?),
             other => other,
         }
@@ -153,7 +173,7 @@ fn given_away() -> Error {
     Error::new(Kind::System, "the process has been given away")
 }
 
-impl Drop for Newborn<'_, '_> {
+impl Drop for Newborn {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
             process.end();
@@ -162,13 +182,14 @@ impl Drop for Newborn<'_, '_> {
 }
 
 /// The stub's op and errno, in words.
-pub(crate) fn failure(script: &Script<'_>, op: u32, errno: Errno) -> Error {
-    match script.about_op(op) {
+fn failure(told: &[Account], op: u32, errno: Errno) -> Error {
+    let account = told.iter().find(|account| account.has(op));
+    match account.and_then(|account| account.about_op(op)) {
         Some(About::Finding(program)) => program_error(program, errno),
         Some(About::Executing(program)) => Error::program(format!("exec {program}"), errno),
         Some(About::What(what)) => Error::system(what, errno),
         Some(About::Mounting { what, source, target }) => mount_error(source, target, Error::system(what, errno)),
-        None => Error::system(script.op_text(op), errno),
+        None => Error::system(account.map_or_else(|| "unknown op".into(), |account| account.op_text(op)), errno),
     }
 }
 

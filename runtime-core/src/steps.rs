@@ -51,6 +51,7 @@ pub(crate) fn waits(pid: i32, at: u32) {
             point::TREES => "the host's trees",
             point::IDS => "the ids of a mount",
             point::CGROUP => "its control group",
+            point::SCRIPT => "the rest of what it has to do",
             point::DEVICES => "its network devices",
             point::HOOKS => "the hooks",
             point::LIMITS => "its resource limits",

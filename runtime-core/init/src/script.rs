@@ -1,6 +1,9 @@
 //! The script: what the stub is told to do, as flat position-independent bytes. Written by the parent, mapped
 //! read-only by the child. Both sides share this one definition; neither side's way of working is in it.
 //!
+//! The first script is there when the stub begins. One that ends with [`Op::Next`] is followed by another, which comes over
+//! the control socket with its descriptors: what takes long and needs no decision begins before everything is decided.
+//!
 //! Layout, native endian, eight-byte words: a header (magic, number of ops, control socket, length of the data), the
 //! ops (eight words each: code and up to seven operands), the data (strings and bytes that operands point into).
 
@@ -12,11 +15,16 @@ pub const MAGIC: u64 = 0x7461_7265_0000_0001;
 pub const HEADER_WORDS: usize = 4;
 /// Words in an op.
 pub const OP_WORDS: usize = 8;
+/// How many descriptors come with a later script, itself included: it is the first.
+pub const RECEIVED: usize = 1024;
+/// How many of them one message carries (`SCM_MAX_FD`).
+pub const IN_ONE_MESSAGE: usize = 253;
 /// How many slots for descriptors the interpreter has: a mount of a user namespace may hold one until it is attached.
 pub const SLOTS: usize = 1024;
 
-/// A descriptor operand: one inherited from the parent (0 and up, the parent's own number), a slot filled by an
-/// earlier op, or the current working directory.
+/// A descriptor operand: one from the parent (0 and up: in the first script the parent's own number, since it is
+/// inherited; in a later one its place among those that came with it), a slot filled by an earlier op, or the current
+/// working directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fd(pub i32);
 
@@ -146,7 +154,7 @@ impl<'a> Field<'a> for Numbers<'a> {
 
 impl Numbers<'_> {
     /// The numbers, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
+    pub fn iter(&self) -> impl Iterator<Item = u32> + Clone {
         self.0.chunks_exact(4).map(|bytes| match bytes {
             &[a, b, c, d] => u32::from_ne_bytes([a, b, c, d]),
             _ => 0,
@@ -250,6 +258,9 @@ ops! {
     32 Report { point: u32 }
     /// Sends a descriptor.
     31 Send { fd: Fd, tag: u32 }
+    /// Reports this point and goes on with the script that comes in answer: messages of four bytes, how many descriptors
+    /// there are altogether, and up to [`IN_ONE_MESSAGE`] of them. The last op of a script.
+    34 Next { point: u32 }
     /// Reports this point and waits for the word to go on, and then for another at a FIFO: whoever started this may have
     /// gone by then. From there on failures are written to `answer`.
     33 Gate { point: u32, word: Fd, answer: Fd }

@@ -33,6 +33,7 @@ impl fmt::Display for Op<'_> {
             Op::Netlink { .. } => f.write_str("open a netlink socket"),
             Op::Sync { point } => write!(f, "wait at point {point}"),
             Op::Gate { point, .. } => write!(f, "wait at point {point} for anybody"),
+            Op::Next { point } => write!(f, "wait at point {point} for the next script"),
             Op::Report { point } => write!(f, "report point {point}"),
             Op::Send { tag, .. } => write!(f, "send descriptor {tag}"),
             Op::Give { fd, .. } => write!(f, "give {}", End(fd)),

@@ -9,7 +9,7 @@ use crate::process::{Module, label};
 use crate::resources::{self, Resources};
 use crate::{
     Cgroup, Choices, Host, InsidePath, Namespaces, Plan, Process, Propagation, Refusal, Rootfs, cgroup_path, devices,
-    hooks, intel_rdt, memory_policy, mounts, namespaces, net_devices, process, seccomp, sysctl, systemd,
+    hooks, intel_rdt, memory_policy, mounts, net_devices, process, seccomp, sysctl, systemd,
 };
 
 /// Plans the container that `spec` describes, on `host`.
@@ -17,9 +17,8 @@ use crate::{
 /// # Errors
 /// The first thing in `spec` that cannot be honoured, by its field.
 pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Refusal> {
-    version(spec.version())?;
-    let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("linux", "is missing"))?;
-    let namespaces = namespaces::plan(linux, host)?;
+    let namespaces = namespaces(spec, host)?;
+    let linux = linux(spec)?;
     let listed = linux.cgroups_path().as_deref();
     let unit = choices.systemd.as_ref().map(|manager| place(listed, choices, host, manager)).transpose()?;
     let path = match &unit {
@@ -72,6 +71,19 @@ pub fn container(spec: &Spec, choices: &Choices, host: &Host) -> Result<Plan, Re
         annotations,
         namespaces,
     })
+}
+
+/// Plans its namespaces alone: making them takes longest, and can begin before the rest is decided.
+///
+/// # Errors
+/// As [`container()`].
+pub fn namespaces(spec: &Spec, host: &Host) -> Result<Namespaces, Refusal> {
+    version(spec.version())?;
+    crate::namespaces::plan(linux(spec)?, host)
+}
+
+fn linux(spec: &Spec) -> Result<&Linux, Refusal> {
+    spec.linux().as_ref().ok_or_else(|| Refusal::new("linux", "is missing"))
 }
 
 fn place(

@@ -33,7 +33,7 @@ pub mod seccomp;
 pub mod systemd;
 
 pub use capabilities::capability_names;
-pub use container::container;
+pub use container::{container, namespaces};
 pub use home::{needs_home, with_home};
 pub use intel_rdt::{rdt_lines, rdt_needs};
 pub use memory_policy::{memory_policy_flags, memory_policy_modes};

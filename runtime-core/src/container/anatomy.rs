@@ -2,7 +2,9 @@
 //! it can be planned again for a container that another process has made.
 
 use std::ffi::CString;
+use std::sync::OnceLock;
 
+use oci_spec::runtime::LinuxSeccomp;
 use tare_plan::{Choices, Filter, Groups, Hooks, MemoryPolicy, Plan};
 
 use super::{Container, lock};
@@ -17,7 +19,10 @@ pub(super) struct Anatomy {
     pub(super) groups: Groups,
     pub(super) personality: Option<u32>,
     pub(super) memory_policy: Option<MemoryPolicy>,
-    pub(super) filter: Option<Filter>,
+    /// Asked for by [`Anatomy::filter`].
+    pub(super) filter: OnceLock<Option<Filter>>,
+    /// What it is made of.
+    pub(super) seccomp: Option<LinuxSeccomp>,
     pub(super) keyring: Option<CString>,
     pub(super) hooks: Hooks,
     /// Init's own plan, which the hooks inside the container share.
@@ -31,11 +36,21 @@ impl Anatomy {
             groups: if plan.process.user.groups.is_some() { Groups::Set } else { Groups::Kept },
             personality: plan.personality,
             memory_policy: plan.memory_policy,
-            filter: plan.seccomp,
+            filter: OnceLock::from(plan.seccomp),
+            seccomp: None,
             keyring,
             hooks: plan.hooks,
             process: plan.process,
         }
+    }
+
+    /// The system call filter. Making it takes as long as all the rest, and a process that joins needs it last.
+    pub(super) fn filter(&self) -> Result<Option<&Filter>, Error> {
+        if let Some(filter) = self.filter.get() {
+            return Ok(filter.as_ref());
+        }
+        let filter = self.seccomp.as_ref().map(tare_plan::seccomp::plan).transpose()?;
+        Ok(self.filter.get_or_init(|| filter).as_ref())
     }
 }
 
@@ -54,10 +69,11 @@ impl Container {
         if let Some(anatomy) = self.anatomy.get() {
             return Ok(anatomy);
         }
-        self.anatomy_by(&self.spec()?)
+        self.anatomy_by(&mut self.spec()?)
     }
 
-    fn anatomy_by(&self, spec: &oci::Spec) -> Result<&Anatomy, Error> {
+    fn anatomy_by(&self, spec: &mut oci::Spec) -> Result<&Anatomy, Error> {
+        let seccomp = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().take());
         let plan = self.plan_of(spec)?;
         let record = lock(&self.record);
         let keyring = keyring(&record.id).filter(|_| !record.no_new_keyring);
@@ -65,7 +81,8 @@ impl Container {
         let namespaces = all_namespaces(&plan) | record.own_namespaces;
         drop(record);
         // Two threads that plan at once plan the same.
-        Ok(self.anatomy.get_or_init(|| Anatomy { namespaces, ..Anatomy::of(plan, keyring) }))
+        let later = Anatomy { filter: OnceLock::new(), seccomp, namespaces, ..Anatomy::of(plan, keyring) };
+        Ok(self.anatomy.get_or_init(|| later))
     }
 
     /// The container's plan, made again.
@@ -92,9 +109,9 @@ impl Container {
     /// # Errors
     /// The container's copy of its specification cannot be read, or is no plan.
     pub fn process_of_spec(&self) -> Result<Option<oci::Process>, Error> {
-        let spec = self.spec()?;
+        let mut spec = self.spec()?;
         if self.anatomy.get().is_none() {
-            self.anatomy_by(&spec)?;
+            self.anatomy_by(&mut spec)?;
         }
         Ok(spec.process().clone())
     }

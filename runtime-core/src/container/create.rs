@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
-use tare_plan::{Choices, Plan};
+use tare_plan::{Choices, Namespaces, Plan};
 
 use super::anatomy::{Anatomy, all_namespaces, keyring};
 use super::maps;
@@ -18,15 +18,13 @@ use crate::gate::Fifos;
 use crate::line::Line;
 use crate::lower::{self, Errand, Lowering, point, tag};
 use crate::net_devices::{Journey, Moved};
-use crate::network::Ahead;
 use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, inode, since_1970, start_time};
 use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
 use crate::spawn::{GATE, Newborn, Stand, spawn};
-use crate::spec::keep_spec;
-use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs, steps};
+use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs, spec, steps};
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
 #[derive(Debug)]
@@ -121,18 +119,19 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
+        // Meanwhile the rest is decided, and the cgroup is made.
+        let newborn = begin(&tare_plan::namespaces(&request.spec, host::host()?)?)?;
         let plan = decide(&request)?;
-        let network = Ahead::begin(&plan)?;
         let Ground { plan, mut undo, mut prepared } = lay_ground(&mut request, plan)?;
-        prepared.network = network.end()?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
-        let born = give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref()).or_else(|error| {
+        let born = give_birth(newborn, &plan, &prepared, &mut undo, (&request, fifos.as_ref())).or_else(|error| {
             prepared.entrance.after_birth(error)?;
-            give_birth(&plan, &prepared, &mut undo, &request, fifos.as_ref())
+            let newborn = begin(&plan.namespaces)?;
+            give_birth(newborn, &plan, &prepared, &mut undo, (&request, fifos.as_ref()))
         });
         // systemd says only now that there is a unit of this name.
         let born = born.inspect_err(|error| undo.disown(error));
-        let (process, line) = born.map_err(|error| error.during("unable to start container process"))?;
+        let (process, line) = born.map_err(starting)?;
         Self::settle(&request, plan, undo, process, Some(line))
     }
 
@@ -191,13 +190,12 @@ pub(super) fn lay_ground(request: &mut Create, mut plan: Plan) -> Result<Ground,
     if Record::read(&request.state)?.is_some() {
         return Err(Error::new(Kind::Exists, "container with given ID already exists"));
     }
-    cgroup.refuse_used()?;
+    if cgroup.is_unit() {
+        cgroup.refuse_used()?;
+    }
     let record = intent(request, &plan, &cgroup)?;
     record.write(&request.state)?;
     let mut undo = Undo { state: request.state.clone(), record, armed: true };
-    if request.state != request.bundle {
-        keep_spec(&request.spec, &request.state)?;
-    }
     mount_rootfs(&request.rootfs, &plan.rootfs.path)?;
     add_home(&mut plan);
     let host = host::host()?;
@@ -247,18 +245,41 @@ fn at_gate(gate: Gate, line: Option<Line>) -> Result<Option<Line>, Error> {
     }
 }
 
+fn starting(error: Error) -> Error {
+    error.during("unable to start container process")
+}
+
+/// Starts a stub on what the container's first process does first.
+fn begin(namespaces: &Namespaces) -> Result<Newborn, Error> {
+    let newborn = spawn(lower::first(namespaces)).map_err(starting)?;
+    steps::begun(newborn.process()?.pid());
+    Ok(newborn)
+}
+
 fn give_birth(
+    mut newborn: Newborn,
     plan: &Plan,
     prepared: &Prepared,
     undo: &mut Undo,
-    request: &Create,
-    fifos: Option<&Fifos>,
+    (request, fifos): (&Create, Option<&Fifos>),
 ) -> Result<(Process, Line), Error> {
     let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
-    let mut newborn = spawn(&script)?;
-    steps::begun(newborn.process()?.pid());
+    match newborn.listen()? {
+        Stand::Waiting(point::SCRIPT) => newborn.go_on_with(script)?,
+        other => return Err(Error::new(Kind::System, format!("the stub waits for no script: {other:?}"))),
+    }
+    // While the stub mounts.
+    keep_spec(request)?;
     raise(&mut newborn, plan, prepared, undo, request)?;
     newborn.keep_waiting()
+}
+
+/// The container's own copy of its specification.
+pub(super) fn keep_spec(request: &Create) -> Result<(), Error> {
+    if request.state == request.bundle {
+        return Ok(());
+    }
+    spec::keep_spec(&request.spec, &request.state)
 }
 
 /// What the caller has chosen beside the plan.
@@ -334,7 +355,7 @@ fn add_home(plan: &mut Plan) {
 
 /// Brings a newborn up to its gate.
 fn raise(
-    newborn: &mut Newborn<'_, '_>,
+    newborn: &mut Newborn,
     plan: &Plan,
     prepared: &Prepared,
     undo: &mut Undo,
@@ -385,7 +406,7 @@ fn raise(
 
 /// Sends a porter with the host's trees. The child is let go first: it takes what the porter gives, one by one, and a full
 /// socket would stop the porter.
-fn carry(newborn: &Newborn<'_, '_>, plan: &Plan, prepared: &Prepared) -> Result<(), Error> {
+fn carry(newborn: &Newborn, plan: &Plan, prepared: &Prepared) -> Result<(), Error> {
     let Some(handover) = &prepared.handover else {
         return Err(Error::new(Kind::System, "the stub waits for trees that nobody brings"));
     };
@@ -394,7 +415,7 @@ fn carry(newborn: &Newborn<'_, '_>, plan: &Plan, prepared: &Prepared) -> Result<
     let users = id_map::of_process(process.pid())?;
     let errand = Errand { process: process.as_fd(), kinds: libc::CLONE_NEWNS.cast_unsigned(), users: users.as_fd() };
     let script = lower::porter(plan, prepared, handover, &errand);
-    let mut porter = spawn(&script)?;
+    let mut porter = spawn(script)?;
     newborn.go()?;
     porter.listen()?;
     porter.keep()?.wait().map(drop)

@@ -11,7 +11,7 @@ use super::place;
 use crate::cgroup::Cgroup;
 use crate::lower::Errand;
 use crate::prepare::Prepared;
-use crate::{Error, Stdio, lower, network};
+use crate::{Error, Stdio, lower};
 
 const CLONE_NEWNS: u32 = libc::CLONE_NEWNS.cast_unsigned();
 
@@ -32,13 +32,11 @@ pub fn dry_run(mut request: Create) -> Result<Vec<Step>, Error> {
     let plan = decide(&request)?;
     let cgroup = place::cgroup(&request, &plan)?;
     let stdio = std::mem::replace(&mut request.stdio, Stdio::Terminal);
-    let mut prepared =
-        Prepared::new(&without_cgroup(&plan, &cgroup), cgroup.stand_in()?, cgroup.devices_above(), stdio)?;
-    // The caller's own stands in for what would be made.
-    prepared.network = network::is_wanted(&plan).then(network::own).transpose()?;
+    let prepared = Prepared::new(&without_cgroup(&plan, &cgroup), cgroup.stand_in()?, cgroup.devices_above(), stdio)?;
     prepared.streams.fit(&plan.process)?;
     let script = lower::init(&plan, &prepared, &lowering(&request, &plan, None)?);
-    let mut steps: Vec<Step> = script.steps().map(|(about, op)| Step { about, op }).collect();
+    let mut steps: Vec<Step> =
+        lower::first(&plan.namespaces).steps().chain(script.steps()).map(|(about, op)| Step { about, op }).collect();
     if let Some(handover) = &prepared.handover {
         // Whom it serves does not exist yet; nothing in the text depends on it.
         let errand = Errand { process: handover.child.as_fd(), users: handover.child.as_fd(), kinds: CLONE_NEWNS };

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tare_plan::Plan;
 
 use super::checkpoint::{config_file, folder};
-use super::create::{Ground, Undo, decide, lay_ground};
+use super::create::{Ground, Undo, decide, keep_spec, lay_ground};
 use super::external::{DESCRIPTORS, joined_by_criu, left_alone, mounts_to_restore, refuse_id_maps};
 use super::{Container, Create};
 use crate::criu::log::quote;
@@ -83,6 +83,7 @@ impl Restoring {
         let plan = decide(&request.create)?;
         let ground = lay_ground(&mut request.create, plan)?;
         refuse_id_maps(&ground.plan)?;
+        keep_spec(&request.create)?;
         Ok(Self { request, images, names, ground })
     }
 
@@ -157,7 +158,7 @@ fn read_descriptors(images: &OwnedFd, path: &Path) -> Result<Vec<String>, Error>
 /// A fresh rootfs has none of the mount points that the container had.
 fn make_mount_points(plan: &Plan, prepared: &Prepared) -> Result<(), Error> {
     let script = lower::mount_points(plan, prepared);
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     match newborn.listen()? {
         Stand::Executed => {}
         Stand::Waiting(point) => {

@@ -158,7 +158,7 @@ fn start(
         kept: &kept,
         place,
     });
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     loop {
         match newborn.listen()? {
             Stand::Executed => return newborn.keep(),

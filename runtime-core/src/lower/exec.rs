@@ -6,8 +6,8 @@ use tare_init::script::{Fd, Numbers, Op};
 use tare_plan::{Filter, MemoryPolicy, Process};
 
 use super::finish::{Ending, Gate, Limits, finish, open_terminal};
-use super::init::{NEWCGROUP, NEWUSER};
-use super::{begin, give_birth, join_cgroup_namespace};
+use super::init::NEWCGROUP;
+use super::{begin, give_birth, go_on, join_cgroup_namespace, oom_score};
 use crate::cgroup::Entrance;
 use crate::prepare::Streams;
 use crate::script::Script;
@@ -19,25 +19,31 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) init: BorrowedFd<'fd>,
     /// The kinds that the container does not share with this process.
     pub(crate) namespaces: u32,
-    /// The container's cgroup namespace, when it has one of its own.
-    pub(crate) cgroup_namespace: Option<BorrowedFd<'fd>>,
     pub(crate) entrance: &'fd Entrance,
-    pub(crate) streams: &'fd Streams,
     pub(crate) personality: Option<u32>,
-    pub(crate) memory_policy: Option<&'a MemoryPolicy>,
-    pub(crate) filter: Option<&'a Filter>,
     /// The name of the session keyring to join.
     pub(crate) keyring: Option<&'a std::ffi::CStr>,
-    pub(crate) preserve_fds: u32,
-    pub(crate) last_capability: u8,
     /// This process may set its groups.
     pub(crate) is_root: bool,
 }
 
-/// The script of an exec.
-pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
-    let mut script = Script::new();
-    begin(&mut script, process);
+/// What a process becomes that has joined.
+#[derive(Debug)]
+pub(crate) struct Becoming<'a, 'fd> {
+    /// The container's cgroup namespace, when it has one of its own.
+    pub(crate) cgroup_namespace: Option<BorrowedFd<'fd>>,
+    pub(crate) streams: &'fd Streams,
+    pub(crate) memory_policy: Option<&'a MemoryPolicy>,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) preserve_fds: u32,
+    pub(crate) last_capability: u8,
+    pub(crate) limits: Limits,
+}
+
+/// The first script of an exec.
+pub(crate) fn join<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
+    let mut script: Script<'fd> = begin();
+    oom_score(&mut script, process);
     if let Some(persona) = joining.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -55,7 +61,14 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     let fd = script.inherit(joining.init);
     script.push(Op::SetNs { fd, kinds: joining.namespaces & !NEWCGROUP });
     give_birth(&mut script, process, joining.entrance, 0);
-    join_cgroup_namespace(&mut script, joining.cgroup_namespace);
+    go_on(&mut script);
+    script
+}
+
+/// The script of an exec after that.
+pub(crate) fn exec<'fd>(process: &Process, becoming: &Becoming<'_, 'fd>) -> Script<'fd> {
+    let mut script = Script::later();
+    join_cgroup_namespace(&mut script, becoming.cgroup_namespace);
     let terminal = process.terminal.map(|size| {
         let root = script.slot();
         let flags = u64::from((libc::O_PATH | libc::O_DIRECTORY).unsigned_abs());
@@ -64,15 +77,15 @@ pub(crate) fn exec<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     });
     let ending = Ending {
         process,
-        filter: joining.filter,
-        memory_policy: joining.memory_policy,
-        streams: joining.streams,
+        filter: becoming.filter,
+        memory_policy: becoming.memory_policy,
+        streams: becoming.streams,
         terminal,
         gate: Gate::Pass,
-        preserve_fds: joining.preserve_fds,
+        preserve_fds: becoming.preserve_fds,
         die_with_caller: false,
-        limits: if joining.namespaces & NEWUSER == 0 { Limits::BySelf } else { Limits::ByParent },
-        last_capability: joining.last_capability,
+        limits: becoming.limits,
+        last_capability: becoming.last_capability,
     };
     finish(&mut script, &ending);
     script

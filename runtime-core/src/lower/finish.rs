@@ -5,7 +5,7 @@
 //! `execve` have to be allowed by the profile. A filter with a listener is installed before the gate in either case, and
 //! `sendmsg`, `write`, `read` and `close` have to be allowed, or answered for by the agent.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
 use tare_init::script::{Fd, Numbers, Op, Strings};
 use tare_plan::{CapabilitySets, Filter, MemoryPolicy, Process, TerminalSize};
@@ -63,7 +63,7 @@ pub(super) fn open_terminal(script: &mut Script<'_>, root: Fd, size: TerminalSiz
 /// Who sets resource limits. They bind the program and not the stub: just before the gate, and when every descriptor
 /// that set-up needs has been opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limits {
+pub(crate) enum Limits {
     /// The process itself.
     BySelf,
     /// The parent, since nobody in a user namespace may raise a limit.
@@ -273,13 +273,17 @@ fn final_capabilities(script: &mut Script<'_>, sets: CapabilitySets) {
     }
 }
 
-fn pass(script: &mut Script<'_>, gate: Gate<'_>) {
+fn pass<'fd>(script: &mut Script<'fd>, gate: Gate<'fd>) {
     script.what("wait for start");
-    script.push(match gate {
+    let op = match gate {
         Gate::Wait => Op::Sync { point: GATE },
-        Gate::Fifos(fifos, _) => Op::Gate { point: GATE, word: number(&fifos.word), answer: number(&fifos.answer) },
+        Gate::Fifos(fifos, _) => {
+            let [word, answer] = [&fifos.word, &fifos.answer].map(|fd| script.inherit(fd.as_fd()));
+            Op::Gate { point: GATE, word, answer }
+        }
         Gate::Pass => Op::Report { point: GATE },
-    });
+    };
+    script.push(op);
 }
 
 /// The parent hands it to the agent. From here on the agent may be asked about each call but `write` and `sendmsg`; it
@@ -290,11 +294,6 @@ fn give_listener(script: &mut Script<'_>, listener: Fd) {
     script.what("wait for the seccomp agent");
     script.push(Op::Sync { point: point::LISTENER });
     script.push(Op::Close { fd: listener });
-}
-
-/// A descriptor that is inherited: the child has it at the same number.
-fn number(fd: &OwnedFd) -> Fd {
-    Fd(fd.as_raw_fd())
 }
 
 /// Everything but the streams and the control socket is closed for good before the gate: a created container holds

@@ -7,7 +7,7 @@ use tare_plan::{Mapper, Namespaces, Plan, Propagation};
 
 use super::finish::{Ending, Gate, Limits, PR_SET_DUMPABLE, Sight, finish};
 use super::mounts::Trees;
-use super::{begin, give_birth, join_cgroup_namespace, mounts, point, tag};
+use super::{begin, give_birth, go_on, join_cgroup_namespace, mounts, oom_score, point, tag};
 use crate::gate::Fifos;
 use crate::old_root::OldRoot;
 use crate::prepare::Prepared;
@@ -51,10 +51,27 @@ pub(crate) fn has_user(namespaces: &Namespaces) -> bool {
     namespaces.new & NEWUSER != 0 || namespaces.join.iter().any(|(bit, _)| *bit == NEWUSER)
 }
 
-/// The script of init.
+/// What init does before it is decided what else it does: its network namespace, which takes the kernel longer than all
+/// others together. In a user namespace that comes later, because it has to belong to that.
+pub(crate) fn first(namespaces: &Namespaces) -> Script<'static> {
+    let mut script = begin();
+    if network_comes_first(namespaces) {
+        script.what("make a network namespace");
+        script.push(Op::Unshare { kinds: NEWNET });
+        loopback(&mut script);
+    }
+    go_on(&mut script);
+    script
+}
+
+fn network_comes_first(namespaces: &Namespaces) -> bool {
+    namespaces.new & NEWNET != 0 && !has_user(namespaces)
+}
+
+/// The script of init, after its first.
 pub(crate) fn init<'fd>(plan: &Plan, prepared: &'fd Prepared, lowering: &Lowering<'fd>) -> Script<'fd> {
-    let mut script = Script::new();
-    begin(&mut script, &plan.process);
+    let mut script = Script::later();
+    oom_score(&mut script, &plan.process);
     if let Some(persona) = plan.personality {
         script.what(format!("set personality {persona:#x}"));
         script.push(Op::Personality { persona });
@@ -103,13 +120,8 @@ fn keyring(script: &mut Script<'_>, id: &str) {
 }
 
 fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd Prepared) {
-    let ahead = if prepared.network.is_some() { NEWNET } else { 0 };
-    let new = plan.namespaces.new & !ahead;
-    if let Some(network) = &prepared.network {
-        script.what("enter the network namespace, made ahead");
-        let fd = script.inherit(network.as_fd());
-        script.push(Op::SetNs { fd, kinds: NEWNET });
-    }
+    let made = if network_comes_first(&plan.namespaces) { NEWNET } else { 0 };
+    let new = plan.namespaces.new & !made;
     for (bit, fd) in prepared.joined.iter().filter(|(bit, _)| *bit != NEWCGROUP) {
         script.what(format!("join namespace {bit:#x}"));
         let fd = script.inherit(fd.as_fd());
@@ -140,12 +152,16 @@ fn enter_namespaces<'fd>(script: &mut Script<'fd>, plan: &Plan, prepared: &'fd P
         script.push(Op::Unshare { kinds: NEWCGROUP });
     }
     if new & NEWNET != 0 {
-        script.what("bring up loopback");
-        script.push(Op::Loopback {});
+        loopback(script);
     }
     if !plan.net_devices.is_empty() {
         net_devices(script);
     }
+}
+
+fn loopback(script: &mut Script<'_>) {
+    script.what("bring up loopback");
+    script.push(Op::Loopback {});
 }
 
 /// The parent moves them; what it does inside goes through a socket that was made there.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tare_plan::{CgroupLayout, Choices, Host, Mount, MountUsers, Plan, Reach, Tree};
 
-use super::{Criu, Errand, Joining, Lowering, exec, init, porter};
+use super::{Becoming, Criu, Errand, Joining, Lowering, exec, init, join, porter};
 use crate::cgroup::Entrance;
 use crate::criu::session::{Home, Place};
 use crate::oci;
@@ -77,7 +77,6 @@ fn prepared(plan: &Plan) -> Prepared {
         sources: plan.mounts.iter().map(|mount| is_bind(&mount.tree).then(source)).collect(),
         devices: plan.devices.iter().map(|_| None).collect(),
         joined: vec![],
-        network: None,
         null: source(),
         handover: None,
         entrance: entrance(),
@@ -92,7 +91,6 @@ fn prepared(plan: &Plan) -> Prepared {
         rootfs: at("/bundle/rootfs"),
         sources: plan.mounts.iter().map(named).collect(),
         devices: plan.devices.iter().map(|device| Some(at(device.path.as_c_str().to_str().unwrap()))).collect(),
-        network: None,
         null: at("/dev/null"),
         handover: Some(Handover { porter: null(), child: null() }),
         ..by_parent
@@ -111,7 +109,7 @@ fn init_text(config: &str) -> String {
         old_root: crate::old_root::OldRoot::PutAway,
         die_with_caller: false,
     };
-    init(&plan, &prepared(&plan), &lowering).to_text()
+    super::first(&plan.namespaces).to_text() + &init(&plan, &prepared(&plan), &lowering).to_text()
 }
 
 #[test]
@@ -166,18 +164,21 @@ fn an_exec_joins_before_it_becomes_the_user() {
     let joining = Joining {
         init: std::os::fd::AsFd::as_fd(&fd),
         namespaces: plan.namespaces.new,
-        cgroup_namespace: Some(std::os::fd::AsFd::as_fd(&fd)),
         entrance: &entrance,
-        streams: &streams,
         personality: None,
-        memory_policy: plan.memory_policy.as_ref(),
-        filter: None,
         keyring: Some(c"_ses.golden"),
-        preserve_fds: 0,
-        last_capability: 40,
         is_root: true,
     };
-    check("exec.ops", &exec(&plan.process, &joining).to_text());
+    let becoming = Becoming {
+        cgroup_namespace: Some(std::os::fd::AsFd::as_fd(&fd)),
+        streams: &streams,
+        memory_policy: plan.memory_policy.as_ref(),
+        filter: None,
+        preserve_fds: 0,
+        last_capability: 40,
+        limits: super::Limits::BySelf,
+    };
+    check("exec.ops", &(join(&plan.process, &joining).to_text() + &exec(&plan.process, &becoming).to_text()));
 }
 
 #[test]
@@ -216,7 +217,7 @@ fn an_selinux_label_is_written_bare_for_the_next_program() {
     super::finish::security_label(&mut script, &plan.process);
     let about: Vec<_> = script.steps().map(|(about, _)| about).collect();
     assert!(about.iter().all(|about| *about == format!("set selinux label {LABEL}")), "{about:?}");
-    let bytes = script.to_bytes(std::os::fd::AsFd::as_fd(&null()));
+    let bytes = script.to_bytes(None);
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("thread-self/attr/exec\0") && text.contains(LABEL), "{text}");
     assert!(!text.contains(&format!("exec {LABEL}")), "that would be AppArmor's way");

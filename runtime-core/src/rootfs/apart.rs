@@ -45,7 +45,7 @@ pub(super) fn tree(one: &RootfsMount, source: &str, rootfs: &Path, options: &Opt
     set(&mut script, tree, options);
     script.push(Op::Send { fd: tree, tag: tag::TREE });
     script.push(Op::Report { point: GATE });
-    let mut newborn = spawn(&script)?;
+    let mut newborn = spawn(script)?;
     let stand = newborn.listen()?;
     let tree = newborn.take(tag::TREE)?;
     newborn.keep()?.wait()?;

@@ -1,4 +1,4 @@
-//! `ioctl_nsfs(2)` and `unshare(2)`.
+//! `ioctl_nsfs(2)`.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -10,11 +10,4 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SAFETY: the request takes no argument.
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
     super::bpf::checked(kind.into()).map(|kind| u32::try_from(kind).unwrap_or(0))
-}
-
-/// Puts the calling thread into a new network namespace.
-pub(crate) fn leave_network() -> Result<(), Errno> {
-    // SAFETY: a network namespace holds no memory and no descriptor of this process.
-    let outcome = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    super::bpf::checked(outcome.into()).map(drop)
 }

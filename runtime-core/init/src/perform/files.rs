@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use super::mounts::{attach, c_string, target};
 use super::{AtStep, Done, Failure};
-use crate::script::{Numbers, device_parts, make};
+use crate::script::{device_parts, make};
 use crate::sys::{self, Errno, flag};
 
 /// A device node as it shall be.
@@ -51,10 +51,10 @@ pub(super) fn own_stdio(uid: u32) -> Done {
 }
 
 /// Closes all descriptors from `first` on, except the control socket and those to keep, which close themselves on exec.
-pub(super) fn close_from(first: u32, line: i32, keep: Numbers<'_>) -> Done {
+pub(super) fn close_from(first: u32, line: i32, keep: impl Iterator<Item = u32> + Clone) -> Done {
     let mut from = first;
     loop {
-        let kept = keep.iter().chain([line.cast_unsigned()]);
+        let kept = keep.clone().chain([line.cast_unsigned()]);
         let Some(next) = kept.filter(|fd| *fd >= from).min() else { break };
         if next > from {
             sys::close_range(from, next - 1)?;

@@ -10,7 +10,7 @@ mod talk;
 
 use core::ffi::CStr;
 
-use crate::script::{Fd, HEADER_WORDS, MAGIC, OP_WORDS, Op, Record, SLOTS, Slot, record};
+use crate::script::{Fd, HEADER_WORDS, MAGIC, OP_WORDS, Op, RECEIVED, Record, SLOTS, Slot, record};
 use crate::sys::{self, Answer, Errno};
 
 /// Why an op could not be done, and at which of its steps.
@@ -87,6 +87,9 @@ struct Interpreter<'a> {
     line: i32,
     op: u32,
     slots: [i32; SLOTS],
+    /// What came with the script, if it is not the first.
+    received: [i32; RECEIVED],
+    is_later: bool,
     umask: u32,
     /// Masks that are attached already and can be cloned; the first use attaches the tree itself, because a detached
     /// tree could not be cloned before Linux 6.15.
@@ -96,7 +99,7 @@ struct Interpreter<'a> {
     arrived: bool,
 }
 
-/// Performs the script. Does not return: the last op becomes the container's process, or the line tells the parent
+/// Performs the script, and those that follow it. Does not return: the last op becomes the container's process, or the line tells the parent
 /// which op could not be done.
 pub fn run(script: Script<'_>) -> ! {
     let umask = sys::umask(0);
@@ -104,29 +107,55 @@ pub fn run(script: Script<'_>) -> ! {
         line: script.line,
         op: 0,
         slots: [-1; SLOTS],
+        received: [-1; RECEIVED],
+        is_later: false,
         umask,
         attached: [-1; 2],
         program: None,
         arrived: false,
     };
-    for op in script.ops() {
-        let done = op.ok_or(Failure::from(Errno::EBADMSG)).and_then(|op| interpreter.perform(op));
-        if let Err(Failure { errno, step }) = done {
-            let failed = Record { kind: record::FAILED, op: interpreter.op, value: errno.0, detail: step };
-            // Nobody is left to be told when this fails too.
-            let _ = sys::write_all(interpreter.line, &failed.to_bytes());
-            sys::exit(1);
+    let mut script = script;
+    loop {
+        match interpreter.act(script) {
+            Ok(Some(next)) => script = next,
+            Ok(None) => sys::exit(0),
+            Err(Failure { errno, step }) => {
+                let failed = Record { kind: record::FAILED, op: interpreter.op, value: errno.0, detail: step };
+                // Nobody is left to be told when this fails too.
+                let _ = sys::write_all(interpreter.line, &failed.to_bytes());
+                sys::exit(1)
+            }
         }
-        interpreter.op += 1;
     }
-    sys::exit(0)
 }
 
 impl<'a> Interpreter<'a> {
+    /// Performs one script; answers the one that follows it.
+    fn act(&mut self, script: Script<'a>) -> Result<Option<Script<'a>>, Failure> {
+        for op in script.ops() {
+            let op = op.ok_or(Errno::EBADMSG)?;
+            let next = if let Op::Next { point } = op {
+                Some(self.next_script(point)?)
+            } else {
+                self.perform(op).map(|()| None)?
+            };
+            self.op += 1;
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+        Ok(None)
+    }
+
     /// The descriptor an operand means.
     fn fd(&self, fd: Fd) -> i32 {
-        let slot = fd.as_slot().and_then(|slot| self.slots.get(usize::try_from(slot.0).ok()?));
-        slot.copied().unwrap_or(fd.0)
+        if let Some(slot) = fd.as_slot() {
+            return usize::try_from(slot.0).ok().and_then(|slot| self.slots.get(slot)).copied().unwrap_or(-1);
+        }
+        match usize::try_from(fd.0) {
+            Ok(place) if self.is_later => self.received.get(place).copied().unwrap_or(-1),
+            _ => fd.0,
+        }
     }
 
     /// Leaves a descriptor for later ops.
@@ -159,7 +188,7 @@ impl<'a> Interpreter<'a> {
             Op::Gate { point, word, answer } => self.gate(point, word, answer),
             Op::Report { point } => self.report(point),
             Op::Send { fd, tag } => self.send(fd, tag),
-            Op::Give { socket, fd } => Ok(sys::send_fd(self.fd(socket), &[0], self.fd(fd))?),
+            Op::Give { socket, fd } => Ok(sys::send_fd(self.fd(socket), &[0; 4], self.fd(fd))?),
             Op::Take { socket, into } => {
                 let fd = sys::receive_fd(self.fd(socket))?;
                 self.keep(into, fd)
@@ -181,7 +210,10 @@ impl<'a> Interpreter<'a> {
             Op::Close { fd } => Ok(sys::close(self.fd(fd))?),
             Op::Dup { from, to } => Ok(sys::dup_onto(self.fd(from), to)?),
             Op::OwnStdio { uid } => files::own_stdio(uid),
-            Op::CloseFrom { first, keep } => files::close_from(first, self.line, keep),
+            Op::CloseFrom { first, keep } => {
+                let keep = keep.iter().map(|fd| self.fd(Fd(fd.cast_signed())).cast_unsigned());
+                files::close_from(first, self.line, keep)
+            }
             Op::Terminal { root, path, master, peer } => {
                 let (master_fd, peer_fd) = files::terminal(self.fd(root), path)?;
                 self.keep(master, master_fd)?;

@@ -1,6 +1,6 @@
 //! Ops that talk to the parent over the control socket.
 
-use super::{Done, Interpreter};
+use super::{AtStep as _, Done, Failure, Interpreter, Script};
 use crate::script::{Fd, Record, record};
 use crate::sys::{self, Errno};
 
@@ -43,6 +43,28 @@ impl Interpreter<'_> {
         }
         let told = sys::send_fd(self.line, &self.record(record::FORKED, pid), pidfd);
         sys::exit(i32::from(told.is_err()))
+    }
+
+    /// The script that the parent sends in answer, with what came with it.
+    pub(super) fn next_script(&mut self, point: u32) -> Result<Script<'static>, Failure> {
+        sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
+        let (mut count, mut all) = (0, 1);
+        while count < all {
+            let place = self.received.get_mut(count..).ok_or(Errno::EBADMSG)?;
+            let received = sys::receive_fds(self.line, place).at(1)?;
+            // The parent closing its end is the order to leave.
+            let Some(word) = received.word else { sys::exit(1) };
+            if received.count == 0 {
+                return Err(Errno::EBADMSG.into());
+            }
+            count += received.count;
+            all = usize::try_from(u32::from_ne_bytes(word)).map_err(|_| Errno::EBADMSG)?;
+        }
+        self.is_later = true;
+        let orders = self.fd(Fd(0));
+        let bytes = sys::map_whole(orders).at(2)?;
+        sys::close(orders)?;
+        Script::read(bytes).ok_or(Errno::EBADMSG).at(3)
     }
 
     /// Waits for the word to go on. The parent closing its end is the order to leave.

@@ -2,6 +2,8 @@
 
 use core::ffi::CStr;
 
+use crate::script::IN_ONE_MESSAGE;
+
 use super::{Answer, Errno, answer, answer_fd, arg, long, nr, place, room, syscall, text, word};
 
 /// `prctl(2)` with one argument; answers the result.
@@ -236,7 +238,7 @@ pub fn exit(code: i32) -> ! {
     }
 }
 
-/// `struct msghdr` and what it points to, for one descriptor.
+/// `struct msghdr`.
 #[repr(C)]
 struct Header {
     name: usize,
@@ -266,30 +268,62 @@ pub fn send_fd(socket: i32, bytes: &[u8], fd: i32) -> Answer<()> {
     answer(unsafe { syscall(nr::SENDMSG, [arg(socket), place(&header), 0, 0, 0, 0]) }).map(drop)
 }
 
-/// Receives one descriptor, close-on-exec; whatever else comes is no message of ours.
-pub fn receive_fd(socket: i32) -> Answer<i32> {
+/// What a message with descriptors has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its bytes; `None` when the other side has closed the socket.
+    pub word: Option<[u8; 4]>,
+    /// How many descriptors there are at the beginning of the place for them.
+    pub count: usize,
+}
+
+/// Receives a message of four bytes with up to [`IN_ONE_MESSAGE`] descriptors, close-on-exec.
+pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Received> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
-    let mut byte = [0_u8; 1];
-    let mut control = [0_u64; 3];
-    let mut vector = [room(&mut byte), byte.len()];
+    /// Of the length, the level and the type.
+    const BEFORE: usize = 16;
+    let mut word = [0_u8; 4];
+    let mut control = [0_u64; BEFORE / 8 + IN_ONE_MESSAGE.div_ceil(2)];
+    let mut vector = [room(&mut word), word.len()];
     let mut header = Header {
         name: 0,
         name_length: 0,
         vector: room(&mut vector),
         vector_length: 1,
         control: room(&mut control),
-        control_length: 24,
+        control_length: size_of_val(&control),
         flags: 0,
     };
     // SAFETY: the kernel fills the header and the buffers that it names, which outlive the call, within their lengths.
     let received =
         answer(unsafe { syscall(nr::RECVMSG, [arg(socket), room(&mut header), MSG_CMSG_CLOEXEC, 0, 0, 0]) })?;
-    // SAFETY: an initialised local; read as volatile because the kernel has written it behind the compiler's back.
-    let [length, kind, fd] = unsafe { core::ptr::read_volatile(&raw const control) };
-    if received == 1 && length == 20 && kind == 1 | 1 << 32 {
-        return u32::try_from(fd & 0xffff_ffff).map(u32::cast_signed).map_err(|_| Errno::EBADMSG);
+    if received == 0 {
+        return Ok(Received { word: None, count: 0 });
     }
-    Err(Errno::EBADMSG)
+    // SAFETY: an initialised local; read as volatile because the kernel has written it behind the compiler's back.
+    let word = unsafe { core::ptr::read_volatile(&raw const word) };
+    // SAFETY: as above.
+    let control = unsafe { core::ptr::read_volatile(&raw const control) };
+    let [length, kind, fds @ ..] = control;
+    let bytes = usize::try_from(length).ok().and_then(|length| length.checked_sub(BEFORE)).ok_or(Errno::EBADMSG)?;
+    let count = bytes / 4;
+    if received != 4 || kind != 1 | 1 << 32 || count > into.len() || count > IN_ONE_MESSAGE {
+        return Err(Errno::EBADMSG);
+    }
+    let numbers = fds.into_iter().flat_map(|pair| [pair & 0xffff_ffff, pair >> 32]);
+    for (place, number) in into.iter_mut().zip(numbers).take(count) {
+        *place = u32::try_from(number).map_err(|_| Errno::EBADMSG)?.cast_signed();
+    }
+    Ok(Received { word: Some(word), count })
+}
+
+/// Receives a message with one descriptor; whatever else comes is no message of ours.
+pub fn receive_fd(socket: i32) -> Answer<i32> {
+    let mut into = [-1];
+    match receive_fds(socket, &mut into)? {
+        Received { word: Some(_), count: 1 } => Ok(into[0]),
+        _ => Err(Errno::EBADMSG),
+    }
 }
 
 /// The second argument of the program, as a descriptor number. `stack` is the initial stack pointer.

@@ -237,10 +237,7 @@ fn nonsense_is_refused_by_its_field() {
             "hugepageLimits[0]: \"../x\" is not a page size such as 2MB",
         ),
         // Fields are called what the specification calls them, to the letter.
-        (
-            r#"{"hugepageLimits": [{"limit": 1}]}"#,
-            "hugepageLimits[0]: \"\" is not a page size such as 2MB",
-        ),
+        (r#"{"hugepageLimits": [{"limit": 1}]}"#, "hugepageLimits[0]: \"\" is not a page size such as 2MB"),
         (
             r#"{"devices": [{"allow": true, "type": "c", "major": 5000, "access": "r"}]}"#,
             "devices[0]: 5000 is not a device number",
