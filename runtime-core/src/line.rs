@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
-use tare_init::script::{IN_ONE_MESSAGE, RECEIVED, Record, record};
+use tare_init::script::{IN_ONE_MESSAGE, Record, record};
 
 use crate::{Error, Kind};
 
@@ -92,10 +92,6 @@ impl Line {
 
     /// Hands the stub a script, the first of these, and what comes with it.
     pub(crate) fn hand(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        if fds.len() > RECEIVED {
-            let what = format!("{} descriptors for the container's process, the most are {RECEIVED}", fds.len());
-            return Err(Error::new(Kind::Unsupported, what));
-        }
         let count = u32::try_from(fds.len()).unwrap_or(u32::MAX).to_ne_bytes();
         for some in fds.chunks(IN_ONE_MESSAGE) {
             let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(IN_ONE_MESSAGE))];

@@ -349,15 +349,16 @@ pub(crate) fn clone_of(path: &Path) -> Result<OwnedFd, Error> {
 /// What lies at a path of the host.
 fn tree(path: &Path, reach: Reach, cloner: Cloner) -> Result<Source, Error> {
     let failed = |errno| Error::system(format!("clone the tree at {}", path.display()), errno);
-    let mode = rustix::fs::stat(path).map_err(failed)?.st_mode;
-    let directory = FileType::from_raw_mode(mode) == FileType::Directory;
-    let make = if directory { make::DIRECTORY } else { make::FILE };
-    if cloner != Cloner::Parent {
+    let (origin, found) = if cloner == Cloner::Parent {
+        let whole = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | whole;
+        let tree = open_tree(rustix::fs::CWD, path, flags).map_err(failed)?;
+        let found = rustix::fs::fstat(&tree);
+        (Origin::Cloned(tree), found)
+    } else {
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(rustix::io::Errno::INVAL))?;
-        return Ok(Source { origin: Origin::Named(name, reach), id_map: None, make });
-    }
-    let whole = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | whole;
-    let origin = Origin::Cloned(open_tree(rustix::fs::CWD, path, flags).map_err(failed)?);
-    Ok(Source { origin, id_map: None, make })
+        (Origin::Named(name, reach), rustix::fs::stat(path))
+    };
+    let directory = FileType::from_raw_mode(found.map_err(failed)?.st_mode) == FileType::Directory;
+    Ok(Source { origin, id_map: None, make: if directory { make::DIRECTORY } else { make::FILE } })
 }

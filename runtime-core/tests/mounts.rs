@@ -402,3 +402,22 @@ fn in_a_joined_mount_namespace_nobody_carries_trees_with_the_hosts_privileges() 
     container.delete().unwrap();
     assert_eq!(wait(&init), ExitStatus::Signal(9));
 }
+
+/// More descriptors than one message carries go to the stub with its script.
+#[test]
+fn a_container_may_have_hundreds_of_volumes() {
+    let bundle = Bundle::new("hundreds");
+    let volume = volume(&bundle, 0);
+    for (users, count) in [(false, 600), (true, 300)] {
+        let mut config = config("set -- /many/*/file; echo $#; busybox cat /many/299/file");
+        if users {
+            with_user_namespace(&mut config);
+        }
+        for number in 0..count {
+            let mut mount = bind(&volume, &["rbind", "ro"]);
+            mount["destination"] = json!(format!("/many/{number}"));
+            push(&mut config["mounts"], mount);
+        }
+        assert_eq!(bundle.run(&config), (ExitStatus::Code(0), format!("{count}\ntext")));
+    }
+}

@@ -15,15 +15,14 @@ pub const MAGIC: u64 = 0x7461_7265_0000_0001;
 pub const HEADER_WORDS: usize = 4;
 /// Words in an op.
 pub const OP_WORDS: usize = 8;
-/// How many descriptors come with a later script, itself included: it is the first.
-pub const RECEIVED: usize = 1024;
-/// How many of them one message carries (`SCM_MAX_FD`).
+/// How many descriptors one message carries (`SCM_MAX_FD`).
 pub const IN_ONE_MESSAGE: usize = 253;
 /// How many slots for descriptors the interpreter has: a mount of a user namespace may hold one until it is attached.
 pub const SLOTS: usize = 1024;
 
 /// A descriptor operand: one from the parent (0 and up: in the first script the parent's own number, since it is
-/// inherited; in a later one its place among those that came with it), a slot filled by an earlier op, or the current
+/// inherited; in a later one its place among those that came with it, of
+/// which the script is the first), a slot filled by an earlier op, or the current
 /// working directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fd(pub i32);

@@ -10,7 +10,7 @@ mod talk;
 
 use core::ffi::CStr;
 
-use crate::script::{Fd, HEADER_WORDS, MAGIC, OP_WORDS, Op, RECEIVED, Record, SLOTS, Slot, record};
+use crate::script::{Fd, HEADER_WORDS, MAGIC, OP_WORDS, Op, Record, SLOTS, Slot, record};
 use crate::sys::{self, Answer, Errno};
 
 /// Why an op could not be done, and at which of its steps.
@@ -88,8 +88,7 @@ struct Interpreter<'a> {
     op: u32,
     slots: [i32; SLOTS],
     /// What came with the script, if it is not the first.
-    received: [i32; RECEIVED],
-    is_later: bool,
+    received: Option<&'static [usize]>,
     umask: u32,
     /// Masks that are attached already and can be cloned; the first use attaches the tree itself, because a detached
     /// tree could not be cloned before Linux 6.15.
@@ -107,8 +106,7 @@ pub fn run(script: Script<'_>) -> ! {
         line: script.line,
         op: 0,
         slots: [-1; SLOTS],
-        received: [-1; RECEIVED],
-        is_later: false,
+        received: None,
         umask,
         attached: [-1; 2],
         program: None,
@@ -152,8 +150,10 @@ impl<'a> Interpreter<'a> {
         if let Some(slot) = fd.as_slot() {
             return usize::try_from(slot.0).ok().and_then(|slot| self.slots.get(slot)).copied().unwrap_or(-1);
         }
-        match usize::try_from(fd.0) {
-            Ok(place) if self.is_later => self.received.get(place).copied().unwrap_or(-1),
+        match (usize::try_from(fd.0), self.received) {
+            (Ok(place), Some(received)) => {
+                received.get(place).and_then(|number| i32::try_from(*number).ok()).unwrap_or(-1)
+            }
             _ => fd.0,
         }
     }

@@ -1,7 +1,7 @@
 //! Ops that talk to the parent over the control socket.
 
 use super::{AtStep as _, Done, Failure, Interpreter, Script};
-use crate::script::{Fd, Record, record};
+use crate::script::{Fd, IN_ONE_MESSAGE, Record, record};
 use crate::sys::{self, Errno};
 
 impl Interpreter<'_> {
@@ -48,23 +48,33 @@ impl Interpreter<'_> {
     /// The script that the parent sends in answer, with what came with it.
     pub(super) fn next_script(&mut self, point: u32) -> Result<Script<'static>, Failure> {
         sys::write_all(self.line, &self.record(record::SYNC, point.cast_signed()))?;
-        let (mut count, mut all) = (0, 1);
-        while count < all {
-            let place = self.received.get_mut(count..).ok_or(Errno::EBADMSG)?;
-            let received = sys::receive_fds(self.line, place).at(1)?;
-            // The parent closing its end is the order to leave.
-            let Some(word) = received.word else { sys::exit(1) };
-            if received.count == 0 {
-                return Err(Errno::EBADMSG.into());
+        let mut some = [-1; IN_ONE_MESSAGE];
+        let mut table: Option<&'static mut [usize]> = None;
+        let mut filled = 0;
+        loop {
+            let Some((word, count)) = sys::receive_fds(self.line, &mut some).at(1)? else {
+                // The parent closing its end is the order to leave.
+                sys::exit(1)
+            };
+            let all = usize::try_from(u32::from_ne_bytes(word)).map_err(|_| Errno::EBADMSG)?;
+            let table = match &mut table {
+                Some(table) => table,
+                none => none.insert(sys::map_table(all).at(2)?),
+            };
+            let places = table.get_mut(filled..filled + count).filter(|places| !places.is_empty());
+            for (place, number) in places.ok_or(Errno::EBADMSG)?.iter_mut().zip(&some) {
+                *place = usize::try_from(*number).map_err(|_| Errno::EBADMSG)?;
             }
-            count += received.count;
-            all = usize::try_from(u32::from_ne_bytes(word)).map_err(|_| Errno::EBADMSG)?;
+            filled += count;
+            if filled == table.len() {
+                break;
+            }
         }
-        self.is_later = true;
+        self.received = table.map(|table| &*table);
         let orders = self.fd(Fd(0));
-        let bytes = sys::map_whole(orders).at(2)?;
+        let bytes = sys::map_whole(orders).at(3)?;
         sys::close(orders)?;
-        Script::read(bytes).ok_or(Errno::EBADMSG).at(3)
+        Script::read(bytes).ok_or(Errno::EBADMSG).at(4)
     }
 
     /// Waits for the word to go on. The parent closing its end is the order to leave.

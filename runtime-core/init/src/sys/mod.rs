@@ -35,6 +35,7 @@ impl Errno {
     pub const ENOTDIR: Self = Self(20);
     pub const EISDIR: Self = Self(21);
     pub const EINVAL: Self = Self(22);
+    pub const EMFILE: Self = Self(24);
     pub const ENAMETOOLONG: Self = Self(36);
     pub const ENOSYS: Self = Self(38);
     pub const ELOOP: Self = Self(40);

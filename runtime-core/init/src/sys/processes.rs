@@ -268,18 +268,11 @@ pub fn send_fd(socket: i32, bytes: &[u8], fd: i32) -> Answer<()> {
     answer(unsafe { syscall(nr::SENDMSG, [arg(socket), place(&header), 0, 0, 0, 0]) }).map(drop)
 }
 
-/// What a message with descriptors has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    /// Its bytes; `None` when the other side has closed the socket.
-    pub word: Option<[u8; 4]>,
-    /// How many descriptors there are at the beginning of the place for them.
-    pub count: usize,
-}
-
-/// Receives a message of four bytes with up to [`IN_ONE_MESSAGE`] descriptors, close-on-exec.
-pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Received> {
+/// Receives a message of four bytes with up to [`IN_ONE_MESSAGE`] descriptors, close-on-exec: the bytes, and how many
+/// descriptors there are at the beginning of the place for them. `None` when the other side has closed the socket.
+pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Option<([u8; 4], usize)>> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    const MSG_CTRUNC: usize = 8;
     /// Of the length, the level and the type.
     const BEFORE: usize = 16;
     let mut word = [0_u8; 4];
@@ -298,12 +291,18 @@ pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Received> {
     let received =
         answer(unsafe { syscall(nr::RECVMSG, [arg(socket), room(&mut header), MSG_CMSG_CLOEXEC, 0, 0, 0]) })?;
     if received == 0 {
-        return Ok(Received { word: None, count: 0 });
+        return Ok(None);
     }
     // SAFETY: an initialised local; read as volatile because the kernel has written it behind the compiler's back.
     let word = unsafe { core::ptr::read_volatile(&raw const word) };
     // SAFETY: as above.
     let control = unsafe { core::ptr::read_volatile(&raw const control) };
+    // SAFETY: as above.
+    let flags = unsafe { core::ptr::read_volatile(&raw const header.flags) };
+    if flags & MSG_CTRUNC != 0 {
+        // More than this process may have open.
+        return Err(Errno::EMFILE);
+    }
     let [length, kind, fds @ ..] = control;
     let bytes = usize::try_from(length).ok().and_then(|length| length.checked_sub(BEFORE)).ok_or(Errno::EBADMSG)?;
     let count = bytes / 4;
@@ -314,14 +313,14 @@ pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Received> {
     for (place, number) in into.iter_mut().zip(numbers).take(count) {
         *place = u32::try_from(number).map_err(|_| Errno::EBADMSG)?.cast_signed();
     }
-    Ok(Received { word: Some(word), count })
+    Ok(Some((word, count)))
 }
 
 /// Receives a message with one descriptor; whatever else comes is no message of ours.
 pub fn receive_fd(socket: i32) -> Answer<i32> {
     let mut into = [-1];
     match receive_fds(socket, &mut into)? {
-        Received { word: Some(_), count: 1 } => Ok(into[0]),
+        Some((_, 1)) => Ok(into[0]),
         _ => Err(Errno::EBADMSG),
     }
 }
