@@ -21,13 +21,14 @@ mod notify;
 mod relay;
 mod sockets;
 mod statistics;
+mod sys;
 mod table;
 
 use std::process::ExitCode;
 
 /// musl's allocator asks the kernel for every few pages and gives them back at once: a sixth of a `run`'s system calls.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: sys::heap::Heap = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
     command::main(std::env::args_os())

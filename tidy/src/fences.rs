@@ -4,7 +4,7 @@
 use crate::{Breach, Source};
 
 /// The folders and files that hold system calls.
-const FENCES: [&str; 3] = ["runtime-core/src/sys", "runtime-core/init/src/sys", "shim/src/sys"];
+const FENCES: [&str; 4] = ["runtime-core/src/sys", "runtime-core/init/src/sys", "shim/src/sys", "cli/src/sys"];
 
 fn is_fenced(path: &str) -> bool {
     FENCES.iter().any(|fence| path.strip_prefix(fence).is_some_and(|rest| rest.starts_with('/') || rest == ".rs"))
