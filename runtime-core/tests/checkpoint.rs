@@ -144,6 +144,32 @@ fn a_restored_container_goes_on_where_it_was() {
     assert!(!bundle.0.join("criu-root").exists());
 }
 
+/// As `place::a_cgroup_that_has_been_killed_before_takes_a_container_and_its_execs`: here CRIU is born into it.
+#[test]
+fn a_cgroup_that_has_been_killed_before_takes_a_restored_container() {
+    if !with_criu("a_cgroup_that_has_been_killed_before_takes_a_restored_container") {
+        return;
+    }
+    let bundle = Bundle::new("killed-before");
+    let path = format!("/tare-core-{}", bundle.id());
+    let mut config = config(COUNT);
+    config["linux"]["cgroupsPath"] = json!(path);
+    let (container, process, _) = start(&bundle, &config, "3");
+    container.checkpoint(checkpoint(&bundle, Afterwards::Ends)).unwrap();
+    wait(&process);
+    container.delete().unwrap();
+    let layout = runtime_core::cgroup::layout().unwrap();
+    runtime_core::cgroup::Cgroup::plan(&layout, Path::new(&path)).unwrap().create().unwrap();
+    let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let kill =
+        mounts.map(|mount| format!("{mount}{path}/cgroup.kill")).into_iter().find(|file| Path::new(file).exists());
+    let Some(kill) = kill else { return println!("skipped: no cgroup2 hierarchy is mounted") };
+    std::fs::write(kill, "1").unwrap();
+    let (container, process) = restore(&bundle, &config, silent()).unwrap();
+    assert_eq!(container.status().unwrap(), Status::Running);
+    end(&container, &process);
+}
+
 #[test]
 fn a_container_that_is_left_running_runs_on() {
     if !with_criu("a_container_that_is_left_running_runs_on") {

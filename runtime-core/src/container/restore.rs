@@ -100,14 +100,18 @@ impl Restoring {
     /// # Errors
     /// What CRIU could not restore, in the words of its log. Everything has then been undone.
     pub fn bring_back(self) -> Result<(Container, Process), Error> {
-        let Self { request, images, names, ground: Ground { plan, mut undo, prepared } } = self;
+        let Self { request, images, names, ground: Ground { plan, mut undo, mut prepared } } = self;
         make_mount_points(&plan, &prepared)?;
         let mounts = undo.record.rootfs_mounts.clone();
         let place = request.create.state.join(ROOT);
         undo.record.rootfs_mounts.push(place.clone());
         undo.record.write(&request.create.state)?;
         let image = Image { images: &images, names: &names, cgroups: &undo.record.cgroup.paths() };
-        let restored = bring_back(&request, &plan, &prepared, &image, &mut undo)?;
+        let restored = bring_back(&request, &plan, &prepared, &image, &mut undo).or_else(|error| {
+            // CRIU has not begun.
+            prepared.entrance.after_birth(error)?;
+            bring_back(&request, &plan, &prepared, &image, &mut undo)
+        })?;
         // Should it be there still, it stays on record: a state folder that is removed must not reach the rootfs.
         if !place.exists() {
             undo.record.rootfs_mounts = mounts;
