@@ -29,7 +29,7 @@ use crate::patience::{LOOKUP, within};
 use crate::prepare::Streams;
 use crate::record::{Exit, Record};
 use crate::seccomp_agent::Subject;
-use crate::spawn::{Newborn, Stand, spawn};
+use crate::spawn::{Held, Newborn, Stand, spawn};
 use crate::{Error, ExitStatus, Kind, Process, Stdio, gate, hooks, host, lower, oom_score, rooted, steps};
 use anatomy::Anatomy;
 
@@ -250,7 +250,7 @@ impl Container {
         let host = host::host()?;
         let groups = self.groups()?;
         let process = tare_plan::process(&request.process, "process", groups, host)?;
-        let process = self.at_home(oom_score::bearable(process, host))?;
+        let process = oom_score::bearable(process, host);
         let streams = Streams::new(request.stdio)?;
         streams.fit(&process)?;
         let about = ("running", request.preserve_fds, request.if_paused);
@@ -327,7 +327,6 @@ impl Container {
         let joining = lower::Joining {
             init: self.init.as_ref().ok_or_else(|| self.stopped(Errno::SRCH))?.as_fd(),
             namespaces: anatomy.namespaces,
-            entrance,
             personality: anatomy.personality,
             keyring: anatomy.keyring.as_deref(),
             is_root: host.euid == 0 && !host.setgroups_denied,
@@ -336,9 +335,11 @@ impl Container {
         let raised = spawn(lower::join(process, &joining)).and_then(|mut newborn| {
             steps::begun(newborn.process()?.pid());
             // While it joins.
+            let process = &self.at_home(process.clone())?;
             let filter = anatomy.filter()?;
             let becoming = lower::Becoming {
                 cgroup_namespace: cgroup_namespace.as_ref().map(OwnedFd::as_fd),
+                entrance,
                 streams,
                 memory_policy: anatomy.memory_policy.as_ref(),
                 filter,
@@ -346,14 +347,15 @@ impl Container {
                 last_capability: host.last_capability,
                 limits: if in_users { lower::Limits::ByParent } else { lower::Limits::BySelf },
             };
-            let mut rest = Some(lower::exec(process, &becoming));
+            let mut rest = Some(Held::new(lower::exec(process, &becoming))?);
             while let Stand::Waiting(point) = self.listen(&mut newborn, if_paused)? {
-                if let (lower::point::SCRIPT, Some(rest)) = (point, rest.take_if(|_| point == lower::point::SCRIPT)) {
-                    newborn.go_on_with(rest)?;
-                    continue;
-                }
                 let joined = newborn.process()?;
                 match point {
+                    lower::point::SCRIPT => {
+                        let twice = || Error::new(Kind::System, "the stub asks twice for its script");
+                        newborn.go_on_with(rest.take().ok_or_else(twice)?)?;
+                        continue;
+                    }
                     lower::point::LISTENER => {
                         let subject = Subject { pid: joined.pid(), state: self.hook_state(status) };
                         newborn.tell_agent(filter, &subject)?;

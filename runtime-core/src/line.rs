@@ -53,20 +53,42 @@ impl Line {
 
     /// Waits for the next word, but not for ever: whoever shares a pid namespace with the stub can stop it.
     pub(crate) fn next(&self) -> Result<Word, Error> {
-        let limit = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
-        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
-        let ready = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&limit)));
-        if ready.map_err(|errno| Error::system("wait on the control socket", errno))? == 0 {
+        if !self.is_ready(PATIENCE)? {
             let what =
                 format!("the container's process has not got ready within {PATIENCE} s: stopped, frozen or stuck");
             return Err(Error::new(Kind::Timeout, what));
         }
+        self.receive()
+    }
+
+    /// The next word, if it has been said.
+    pub(crate) fn said(&self) -> Option<Result<Word, Error>> {
+        match self.is_ready(0) {
+            Ok(false) => None,
+            Ok(true) => Some(self.receive()),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn is_ready(&self, seconds: i64) -> Result<bool, Error> {
+        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&limit)));
+        Ok(ready.map_err(|errno| Error::system("wait on the control socket", errno))? > 0)
+    }
+
+    fn receive(&self) -> Result<Word, Error> {
         let mut bytes = [0; 16];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received =
-            rustix::io::retry_on_intr(|| recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC));
+        let mut receive =
+            || rustix::io::retry_on_intr(|| recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC));
+        let received = match receive() {
+            // It has left something unread, of which the kernel tells first; what it said itself comes after.
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        };
         let length = match received {
             Ok(message) => message.bytes,
             Err(Errno::CONNRESET) => 0,

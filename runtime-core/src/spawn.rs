@@ -31,6 +31,13 @@ pub(crate) struct Newborn {
     sent: Vec<(u32, OwnedFd)>,
 }
 
+/// A script that is ready to be handed to a stub that waits for it.
+#[derive(Debug)]
+pub(crate) struct Held<'fd> {
+    script: Script<'fd>,
+    orders: OwnedFd,
+}
+
 /// The last point: everything is done but executing the program.
 pub(crate) const GATE: u32 = 9;
 
@@ -46,7 +53,7 @@ pub(crate) enum Stand {
 /// Starts the stub on `script`, in this process's namespaces; the script takes it from there.
 pub(crate) fn spawn(script: Script<'_>) -> Result<Newborn, Error> {
     let (line, theirs) = Line::pair()?;
-    let orders = held(&script.to_bytes(Some(theirs.as_fd())))?;
+    let orders = sealed(&script.to_bytes(Some(theirs.as_fd())))?;
     let number = CString::new(orders.as_raw_fd().to_string()).unwrap_or_default();
     let mut inherit = script.inherited().to_vec();
     inherit.extend([theirs.as_fd(), orders.as_fd()]);
@@ -57,8 +64,15 @@ pub(crate) fn spawn(script: Script<'_>) -> Result<Newborn, Error> {
     Ok(Newborn { process, line, told, gated: false, silent: false, sent: Vec::new() })
 }
 
-fn held(script: &[u8]) -> Result<OwnedFd, Error> {
+fn sealed(script: &[u8]) -> Result<OwnedFd, Error> {
     sealed_bytes("tare-script", script).map_err(|errno| Error::system("hold the script", errno))
+}
+
+impl<'fd> Held<'fd> {
+    pub(crate) fn new(script: Script<'fd>) -> Result<Self, Error> {
+        let orders = sealed(&script.to_bytes(None))?;
+        Ok(Self { script, orders })
+    }
 }
 
 impl Newborn {
@@ -113,8 +127,8 @@ impl Newborn {
     }
 
     /// Lets the stub go on with another script, for which it waits.
-    pub(crate) fn go_on_with(&mut self, script: Script<'_>) -> Result<(), Error> {
-        let orders = held(&script.to_bytes(None))?;
+    pub(crate) fn go_on_with(&mut self, held: Held<'_>) -> Result<(), Error> {
+        let Held { script, orders } = held;
         let fds: Vec<_> = std::iter::once(orders.as_fd()).chain(script.inherited().iter().copied()).collect();
         let handed = self.line.hand(&fds);
         let account = script.into_account(&self.told);
@@ -125,9 +139,21 @@ impl Newborn {
     /// What there is nobody to say to.
     fn heard(&self, said: Result<(), Error>) -> Result<(), Error> {
         match said {
-            Err(error) if error.errno() == Some(Errno::PIPE) => Err(self.ended()?),
+            Err(error) if matches!(error.errno(), Some(Errno::PIPE | Errno::CONNRESET)) => Err(self.last_word()?),
             other => other,
         }
+    }
+
+    /// Why it has gone, in its own words if it had any.
+    fn last_word(&self) -> Result<Error, Error> {
+        while let Some(Ok(word)) = self.line.said() {
+            match word {
+                Word::Failed { op, errno } => return Ok(failure(&self.told, op, errno)),
+                Word::Closed => break,
+                _ => {}
+            }
+        }
+        self.ended()
     }
 
     /// The process, alive beyond this.
@@ -147,8 +173,9 @@ impl Newborn {
         let old = self.process.replace(successor).ok_or_else(given_away)?;
         steps::born(old.pid());
         self.silent = true;
-        self.go()?;
-        old.wait().map(drop)
+        let told = self.go();
+        old.wait()?;
+        told
     }
 
     /// A closed line is a program executed; before the gate, it is a stub that died without a word: killed, or out of
@@ -175,8 +202,15 @@ fn given_away() -> Error {
 
 impl Drop for Newborn {
     fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.end();
+        let Some(process) = self.process.take() else { return };
+        process.end();
+        // It may have made its successor, and nobody has listened since.
+        while let Some(Ok(word)) = self.line.said() {
+            match word {
+                Word::Forked(pid, pidfd) => Process::new(pid, pidfd).end(),
+                Word::Closed => break,
+                _ => {}
+            }
         }
     }
 }

@@ -54,8 +54,11 @@ fn a_create_that_is_refused_its_cgroup_kills_nobody_in_it() {
     let mut stranger = Stranger::new(&path);
     let mut config = config("true");
     config["linux"]["cgroupsPath"] = json!(path);
+    let told = bundle.0.join("told");
+    config["hooks"] = json!({ "poststop": [{ "path": "/bin/touch", "args": ["touch", told] }] });
     let error = bundle.create(&config, silent()).unwrap_err();
     assert_eq!(error.kind(), Kind::Exists, "{error}");
+    assert!(!told.exists(), "a hook has heard of a container that there never was");
     assert!(!bundle.0.join("state.json").exists());
     assert_eq!(runtime_core::remove(&bundle.0).unwrap(), None);
     assert!(stranger.lives(), "killed by a create that was refused");

@@ -21,9 +21,8 @@ pub const IN_ONE_MESSAGE: usize = 253;
 pub const SLOTS: usize = 1024;
 
 /// A descriptor operand: one from the parent (0 and up: in the first script the parent's own number, since it is
-/// inherited; in a later one its place among those that came with it, of
-/// which the script is the first), a slot filled by an earlier op, or the current
-/// working directory.
+/// inherited; in a later one its place among those that came with it, of which the script is the first), a slot filled by
+/// an earlier op, or the current working directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fd(pub i32);
 

@@ -115,8 +115,9 @@ impl Cgroup {
     /// Takes the directories away if there is nobody in them, nor a child cgroup. Whoever is in one of them keeps those that
     /// come after it; the first is that in which everybody is listed.
     pub(crate) fn remove_if_empty(&self) -> bool {
-        let first = self.home().into_iter();
-        let all = first.chain(self.places().map(|place| place.directory.as_path()));
+        let first = self.home();
+        let others = self.places().map(|place| place.directory.as_path()).filter(|other| Some(*other) != first);
+        let all = first.into_iter().chain(others);
         !self.is_unit() && all.map(rustix::fs::rmdir).all(|removed| matches!(removed, Ok(()) | Err(Errno::NOENT)))
     }
 

@@ -23,7 +23,7 @@ use crate::prepare::Prepared;
 use crate::record::{Record, StoredHook, inode, since_1970, start_time};
 use crate::resctrl::{self, Resctrl};
 use crate::seccomp_agent::Subject;
-use crate::spawn::{GATE, Newborn, Stand, spawn};
+use crate::spawn::{GATE, Held, Newborn, Stand, spawn};
 use crate::{Error, Kind, Process, Stdio, hooks, host, id_map, oom_score, rooted, rootfs, spec, steps};
 
 /// Set-up that is not a container yet: dropped while armed, it takes away what its record names.
@@ -89,10 +89,12 @@ impl Undo {
         journey.go(pid)
     }
 
-    /// Somebody else was faster to take the cgroup: undoing must not kill whoever is in it.
+    /// Somebody else has the cgroup: undoing must not kill whoever is in it, and no hook hears of a container that there
+    /// never was.
     fn disown(&mut self, error: &Error) {
         if matches!(error.kind(), Kind::Exists | Kind::State) {
             (self.record.cgroup, self.record.cgroup_to_be) = (Cgroup::none(), None);
+            (self.record.resctrl, self.record.poststop) = (None, Vec::new());
         }
     }
 
@@ -119,8 +121,9 @@ impl Container {
     /// # Errors
     /// Says phase, operation, object and errno; whatever was half-made has been undone.
     pub fn create(mut request: Create) -> Result<(Self, Process), Error> {
+        refuse_existing(&request.state)?;
         // Meanwhile the rest is decided, and the cgroup is made.
-        let newborn = begin(&tare_plan::namespaces(&request.spec, host::host()?)?)?;
+        let newborn = begin(&tare_plan::namespaces(&request.spec, host::host()?)?).map_err(starting)?;
         let plan = decide(&request)?;
         let Ground { plan, mut undo, mut prepared } = lay_ground(&mut request, plan)?;
         let fifos = if request.gate == Gate::Anywhere { Some(Fifos::make(&request.state)?) } else { None };
@@ -183,13 +186,17 @@ impl Container {
     }
 }
 
+/// What is somebody else's must not be in the record: undoing would take it away.
+pub(super) fn refuse_existing(state: &Path) -> Result<(), Error> {
+    match Record::read(state)? {
+        Some(_) => Err(Error::new(Kind::Exists, "container with given ID already exists")),
+        None => Ok(()),
+    }
+}
+
 /// Writes down what will be touched, and touches it.
 pub(super) fn lay_ground(request: &mut Create, mut plan: Plan) -> Result<Ground, Error> {
     let cgroup = place::cgroup(request, &plan)?;
-    // What is somebody else's must not be in the record: undoing would take it away.
-    if Record::read(&request.state)?.is_some() {
-        return Err(Error::new(Kind::Exists, "container with given ID already exists"));
-    }
     if cgroup.is_unit() {
         cgroup.refuse_used()?;
     }
@@ -251,7 +258,7 @@ fn starting(error: Error) -> Error {
 
 /// Starts a stub on what the container's first process does first.
 fn begin(namespaces: &Namespaces) -> Result<Newborn, Error> {
-    let newborn = spawn(lower::first(namespaces)).map_err(starting)?;
+    let newborn = spawn(lower::first(namespaces))?;
     steps::begun(newborn.process()?.pid());
     Ok(newborn)
 }
@@ -263,7 +270,7 @@ fn give_birth(
     undo: &mut Undo,
     (request, fifos): (&Create, Option<&Fifos>),
 ) -> Result<(Process, Line), Error> {
-    let script = lower::init(plan, prepared, &lowering(request, plan, fifos)?);
+    let script = Held::new(lower::init(plan, prepared, &lowering(request, plan, fifos)?))?;
     match newborn.listen()? {
         Stand::Waiting(point::SCRIPT) => newborn.go_on_with(script)?,
         other => return Err(Error::new(Kind::System, format!("the stub waits for no script: {other:?}"))),

@@ -67,7 +67,7 @@ pub(super) fn finish(record: &Record, state: &Path) -> Result<(), Error> {
 
 /// Processes first, then what they used. The record stays until all of it is gone.
 fn take_away(record: &Record) -> Result<(), Error> {
-    // The rule: it has ended by itself, and all that were with it.
+    // Mostly, it has ended by itself, and all that were with it.
     let was_empty = record.cgroup.remove_if_empty();
     if !was_empty {
         record.cgroup.kill()?;

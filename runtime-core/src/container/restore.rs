@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tare_plan::Plan;
 
 use super::checkpoint::{config_file, folder};
-use super::create::{Ground, Undo, decide, keep_spec, lay_ground};
+use super::create::{Ground, Undo, decide, keep_spec, lay_ground, refuse_existing};
 use super::external::{DESCRIPTORS, joined_by_criu, left_alone, mounts_to_restore, refuse_id_maps};
 use super::{Container, Create};
 use crate::criu::log::quote;
@@ -80,6 +80,7 @@ impl Restoring {
         refuse(&request.create)?;
         let images = open_images(&request.images)?;
         let names = read_descriptors(&images, &request.images)?;
+        refuse_existing(&request.create.state)?;
         let plan = decide(&request.create)?;
         let ground = lay_ground(&mut request.create, plan)?;
         refuse_id_maps(&ground.plan)?;

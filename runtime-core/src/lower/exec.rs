@@ -19,7 +19,6 @@ pub(crate) struct Joining<'a, 'fd> {
     pub(crate) init: BorrowedFd<'fd>,
     /// The kinds that the container does not share with this process.
     pub(crate) namespaces: u32,
-    pub(crate) entrance: &'fd Entrance,
     pub(crate) personality: Option<u32>,
     /// The name of the session keyring to join.
     pub(crate) keyring: Option<&'a std::ffi::CStr>,
@@ -32,6 +31,7 @@ pub(crate) struct Joining<'a, 'fd> {
 pub(crate) struct Becoming<'a, 'fd> {
     /// The container's cgroup namespace, when it has one of its own.
     pub(crate) cgroup_namespace: Option<BorrowedFd<'fd>>,
+    pub(crate) entrance: &'fd Entrance,
     pub(crate) streams: &'fd Streams,
     pub(crate) memory_policy: Option<&'a MemoryPolicy>,
     pub(crate) filter: Option<&'a Filter>,
@@ -40,7 +40,8 @@ pub(crate) struct Becoming<'a, 'fd> {
     pub(crate) limits: Limits,
 }
 
-/// The first script of an exec.
+/// The first script of an exec. SECURITY: it ends before the fork, since only a child is in a pid namespace that is joined:
+/// nobody in the container sees the process while it waits for the second.
 pub(crate) fn join<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script<'fd> {
     let mut script: Script<'fd> = begin();
     oom_score(&mut script, process);
@@ -60,7 +61,6 @@ pub(crate) fn join<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
     script.what("join the container's namespaces");
     let fd = script.inherit(joining.init);
     script.push(Op::SetNs { fd, kinds: joining.namespaces & !NEWCGROUP });
-    give_birth(&mut script, process, joining.entrance, 0);
     go_on(&mut script);
     script
 }
@@ -68,6 +68,7 @@ pub(crate) fn join<'fd>(process: &Process, joining: &Joining<'_, 'fd>) -> Script
 /// The script of an exec after that.
 pub(crate) fn exec<'fd>(process: &Process, becoming: &Becoming<'_, 'fd>) -> Script<'fd> {
     let mut script = Script::later();
+    give_birth(&mut script, process, becoming.entrance, 0);
     join_cgroup_namespace(&mut script, becoming.cgroup_namespace);
     let terminal = process.terminal.map(|size| {
         let root = script.slot();

@@ -164,13 +164,13 @@ fn an_exec_joins_before_it_becomes_the_user() {
     let joining = Joining {
         init: std::os::fd::AsFd::as_fd(&fd),
         namespaces: plan.namespaces.new,
-        entrance: &entrance,
         personality: None,
         keyring: Some(c"_ses.golden"),
         is_root: true,
     };
     let becoming = Becoming {
         cgroup_namespace: Some(std::os::fd::AsFd::as_fd(&fd)),
+        entrance: &entrance,
         streams: &streams,
         memory_policy: plan.memory_policy.as_ref(),
         filter: None,

@@ -98,8 +98,8 @@ struct Interpreter<'a> {
     arrived: bool,
 }
 
-/// Performs the script, and those that follow it. Does not return: the last op becomes the container's process, or the line tells the parent
-/// which op could not be done.
+/// Performs the script, and those that follow it. Does not return: the last op becomes the container's process, or the
+/// line tells the parent which op could not be done.
 pub fn run(script: Script<'_>) -> ! {
     let umask = sys::umask(0);
     let mut interpreter = Interpreter {

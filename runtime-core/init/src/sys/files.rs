@@ -282,7 +282,7 @@ fn map_file(fd: i32, length: usize) -> Answer<&'static [u8]> {
     Ok(unsafe { core::slice::from_raw_parts(bytes, length) })
 }
 
-/// A zeroed table of `count` words, for the pointers of argv and envp; it stays until the next program.
+/// A zeroed table of `count` words, for the pointers of argv and envp, or for descriptors; it stays until the next program.
 pub fn map_table(count: usize) -> Answer<&'static mut [usize]> {
     let length = count.checked_mul(size_of::<usize>()).ok_or(Errno::EINVAL)?;
     // SAFETY: a new private anonymous mapping overlaps nothing.

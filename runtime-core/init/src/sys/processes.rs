@@ -300,7 +300,7 @@ pub fn receive_fds(socket: i32, into: &mut [i32]) -> Answer<Option<([u8; 4], usi
     // SAFETY: as above.
     let flags = unsafe { core::ptr::read_volatile(&raw const header.flags) };
     if flags & MSG_CTRUNC != 0 {
-        // More than this process may have open.
+        // More than this process may have open, or what a security module keeps from it.
         return Err(Errno::EMFILE);
     }
     let [length, kind, fds @ ..] = control;
